@@ -1,0 +1,2 @@
+// Package good is tested.
+package good

@@ -1,0 +1,2 @@
+// This package is odd.
+package odd

@@ -1,0 +1,2 @@
+// Package twice says so.
+package twice

@@ -1,0 +1,2 @@
+// Package twice says so again.
+package twice

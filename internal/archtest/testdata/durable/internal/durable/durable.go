@@ -1,0 +1,6 @@
+// Package durable may.
+package durable
+
+import "os"
+
+func publish() error { return os.Rename("a", "b") }

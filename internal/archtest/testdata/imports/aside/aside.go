@@ -1,0 +1,2 @@
+// Package aside is aside.
+package aside

@@ -1,0 +1,8 @@
+// House does nothing.
+package main
+
+import (
+	_ "example.org/house/low"
+)
+
+func main() {}

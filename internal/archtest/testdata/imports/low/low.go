@@ -1,0 +1,2 @@
+// Package low is low.
+package low

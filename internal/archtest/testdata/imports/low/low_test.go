@@ -1,0 +1,6 @@
+package low
+
+import (
+	_ "example.org/house/low/lowtest"
+	_ "example.org/house/mid"
+)

@@ -1,0 +1,4 @@
+// Package lowtest tests low.
+package lowtest
+
+import _ "example.org/house/low"

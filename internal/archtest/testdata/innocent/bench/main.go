@@ -1,0 +1,6 @@
+// Bench measures.
+package main
+
+import "net/http"
+
+func main() { http.NewServeMux() }

@@ -1,0 +1,2 @@
+// Package types is for nothing.
+package types

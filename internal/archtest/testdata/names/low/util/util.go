@@ -1,0 +1,2 @@
+// Package util is for nothing.
+package util

@@ -1,0 +1,4 @@
+// Stray may not.
+package main
+
+func main() {}

@@ -1,0 +1,4 @@
+// Package lowtest may.
+package lowtest
+
+import _ "testing"

@@ -1,0 +1,4 @@
+// House climbs too.
+package main
+
+import _ "example.com/script"

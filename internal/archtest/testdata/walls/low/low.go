@@ -1,0 +1,4 @@
+// Package low stays.
+package low
+
+import _ "example.com/zip/v2"
