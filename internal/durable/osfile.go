@@ -1,0 +1,121 @@
+package durable
+
+import (
+	"errors"
+	"io/fs"
+	"math"
+	"math/bits"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// osFile is a File over os.File, which gives safe closing under concurrent use.
+type osFile struct {
+	f    *os.File
+	name string
+}
+
+func (f *osFile) ReadAt(p []byte, off int64) (int, error)  { return f.f.ReadAt(p, off) }
+func (f *osFile) WriteAt(p []byte, off int64) (int, error) { return f.f.WriteAt(p, off) }
+func (f *osFile) Truncate(size int64) error                { return f.f.Truncate(size) }
+func (f *osFile) Sync() error                              { return f.f.Sync() }
+func (f *osFile) Close() error                             { return f.f.Close() }
+
+func (f *osFile) Size() (int64, error) {
+	info, err := f.f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// Fallocate uses the system call and never the emulation of a C library, which
+// would write zeros without being asked.
+func (f *osFile) Fallocate(size int64) error {
+	raw, err := f.f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	err = raw.Control(func(fd uintptr) {
+		_, inner = retry(func() (int, error) { return 0, unix.Fallocate(int(fd), 0, 0, size) })
+	})
+	if err == nil {
+		err = inner
+	}
+	if err != nil {
+		return &fs.PathError{Op: "fallocate", Path: f.name, Err: err}
+	}
+	return nil
+}
+
+func statAt(dir int, base string) (Info, error) {
+	var st unix.Stat_t
+	_, err := retry(func() (int, error) {
+		return 0, unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW)
+	})
+	if err != nil {
+		return Info{}, err
+	}
+	return Info{Name: base, Size: st.Size, Mode: modeOf(st.Mode)}, nil
+}
+
+func modeOf(m uint32) fs.FileMode {
+	mode := fs.FileMode(m & 0o777)
+	switch m & unix.S_IFMT {
+	case unix.S_IFREG:
+	case unix.S_IFDIR:
+		mode |= fs.ModeDir
+	case unix.S_IFLNK:
+		mode |= fs.ModeSymlink
+	case unix.S_IFIFO:
+		mode |= fs.ModeNamedPipe
+	case unix.S_IFSOCK:
+		mode |= fs.ModeSocket
+	case unix.S_IFCHR:
+		mode |= fs.ModeDevice | fs.ModeCharDevice
+	case unix.S_IFBLK:
+		mode |= fs.ModeDevice
+	default:
+		mode |= fs.ModeIrregular
+	}
+	return mode
+}
+
+// blocks multiplies without wrapping: some network file systems claim 2⁶⁴ bytes.
+func blocks(n uint64, unit int64) int64 {
+	hi, lo := bits.Mul64(n, uint64(max(unit, 0)))
+	if hi != 0 || lo > math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return int64(lo)
+}
+
+// retry repeats a system call that a signal interrupted.
+func retry(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}
+
+func errnoOf(err error) error {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return err
+}
+
+// split cuts a name into its directory and its last component.
+func split(name string) (dir, base string) {
+	i := strings.LastIndexByte(name, '/')
+	if i < 0 {
+		return "", name
+	}
+	return name[:i], name[i+1:]
+}
