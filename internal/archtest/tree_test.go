@@ -191,9 +191,9 @@ func (f *file) main() bool { return f.ast.Name.Name == "main" }
 // finding is one breach of a rule. Where and what name it for exceptions.txt: a file or package
 // and the offending thing.
 type finding struct {
-	rule, where, what string
-	line              int // 0 when the whole file or package is meant
-	text              string
+	where, what string
+	line        int // 0 when the whole file or package is meant
+	text        string
 }
 
 func (f finding) String() string {

@@ -1,0 +1,54 @@
+# Everything a person or a machine types here is one of these targets; `make` alone lists them.
+
+GO          ?= go
+VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+STATICCHECK := v0.8.1
+FUZZTIME    ?= 30s
+CRASH_SCALE ?= 20
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST)
+
+build: ## the static binary bin/backupd
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/backupd ./cmd/backupd
+
+test: need ## all tests that end within ten minutes, then the concurrent packages under the race detector
+	$(GO) test -timeout 9m ./...
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 9m $$($(GO) list ./... | grep -Ev '/(archtest|bench|chunker|crypto)$$')
+
+race: need ## every test at full length under the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout 60m ./...
+
+check: .cache/bin/staticcheck-$(STATICCHECK) ## formatting, vet, staticcheck, the rules of the house, a tidy go.mod
+	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); test -z "$$unformatted" || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
+	$(GO) vet ./...
+	.cache/bin/staticcheck-$(STATICCHECK) -checks all ./...
+	$(GO) test -count=1 ./internal/archtest
+	$(GO) mod tidy -diff
+
+bench: build ## measure the work of a backup beside the floors, restic and borg; writes docs/benchmarks.md
+	$(GO) run ./bench $(BENCHFLAGS)
+
+fuzz: ## run every fuzz target for FUZZTIME (30s)
+	scripts/fuzz.sh $(FUZZTIME)
+
+crash: need ## the long crash and kill batteries, CRASH_SCALE (20) times the length of make test
+	CRASH_SCALE=$(CRASH_SCALE) $(GO) test -count=1 -timeout 0 -run 'Crash|Kill|Fault' ./...
+
+demo: build ## back up real files, change them, restore them, compare every byte; DEMO=folder adds yours
+	scripts/demo.sh $(DEMO)
+
+golden: ## write the golden files anew; look at the diff before committing it
+	$(GO) test ./repo ./cmd/backupd -run 'Golden' -count=1 -args -update
+
+clean: ## remove what make made
+	rm -rf bin var .cache
+
+need:
+	@scripts/need.sh rsync getfattr setfacl strace
+
+.cache/bin/staticcheck-$(STATICCHECK):
+	GOBIN=$(CURDIR)/.cache/bin $(GO) install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK)
+	mv .cache/bin/staticcheck $@
+
+.PHONY: help build test race check bench fuzz crash demo golden clean need
