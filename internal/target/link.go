@@ -1,0 +1,115 @@
+package target
+
+import (
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+)
+
+// Made is a file this restore made, as something to make hard links to. It holds no descriptor, but it keeps its folder,
+// and all above it, in memory.
+type Made struct {
+	folder   *Folder
+	name     string
+	dev, ino uint64
+	uid      uint32
+	size     int64
+}
+
+// Made is the file for Folder.Link. It is nil until Finish has succeeded.
+func (w *File) Made() *Made {
+	if w.made.folder == nil {
+		return nil
+	}
+	m := w.made
+	return &m
+}
+
+// Link makes name in f another name of a file made before. The file is opened, found to be the one that was made, and
+// linked by that descriptor, so somebody who puts something else under its name gets ErrMoved and no link. Folders on
+// the way to it must not have been finished with a mode that keeps the own user out. syscall.EXDEV, EMLINK and EPERM say
+// that the file system can not: the caller restores a copy.
+func (f *Folder) Link(name string, of *Made) error {
+	switch {
+	case !validName(name):
+		return f.fail("link", name, ErrName)
+	case of == nil || of.folder == nil || of.folder.directory != f.directory:
+		return f.fail("link", name, ErrMeta)
+	}
+	source, err := of.open()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(source)
+	o, err := f.pin()
+	if err != nil {
+		return err
+	}
+	defer f.unpin()
+	same := func(st *unix.Stat_t) bool { return st.Dev == of.dev && st.Ino == of.ino }
+	for range maxAttempts {
+		switch err := linkDescriptor(source, o.fd, name); err {
+		case nil:
+			return nil
+		case unix.EEXIST:
+		default:
+			return f.fail("link", name, err)
+		}
+		if gone, err := f.occupied(o.fd, name, same); err != nil {
+			return err
+		} else if gone {
+			continue
+		}
+		temp := tempName()
+		if err := linkDescriptor(source, o.fd, temp); err != nil {
+			return f.fail("link", name, err)
+		}
+		err := replace(o.fd, temp, o.fd, name)
+		// rename does nothing at all when both names are of one file, as they are when name was linked before.
+		unix.Unlinkat(o.fd, temp, 0)
+		if err != nil {
+			return f.fail("rename", name, err)
+		}
+		return nil
+	}
+	return f.fail("link", name, ErrMoved)
+}
+
+// open gives an O_PATH descriptor of the file, if it still is the one that was made.
+func (m *Made) open() (int, error) {
+	fail := func(err error) (int, error) {
+		return -1, &fs.PathError{Op: "link", Path: m.folder.pathOf(m.name), Err: err}
+	}
+	o, err := m.folder.hold()
+	if err != nil {
+		return fail(err)
+	}
+	defer m.folder.unpin()
+	fd, err := openat(o.fd, m.name, unix.O_PATH, 0)
+	if err == unix.ENOENT {
+		err = ErrMoved
+	}
+	if err != nil {
+		return fail(err)
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	if err == nil && (st.Dev != m.dev || st.Ino != m.ino || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Uid != m.uid || st.Size != m.size) {
+		err = ErrMoved
+	}
+	if err != nil {
+		unix.Close(fd)
+		return fail(err)
+	}
+	return fd, nil
+}
+
+// linkDescriptor gives the file behind an O_PATH descriptor another name. AT_EMPTY_PATH is allowed to root, and on new
+// kernels to who opened it; /proc does it for everybody.
+func linkDescriptor(fd, dirfd int, name string) error {
+	err := unix.Linkat(fd, "", dirfd, name, unix.AT_EMPTY_PATH)
+	if err == unix.ENOENT || err == unix.EPERM || err == unix.EINVAL {
+		err = unix.Linkat(unix.AT_FDCWD, procFD(fd), dirfd, name, unix.AT_SYMLINK_FOLLOW)
+	}
+	return err
+}

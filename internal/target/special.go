@@ -1,0 +1,189 @@
+package target
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// Symlink makes the symbolic link name in f, pointing to m.Target.
+func (f *Folder) Symlink(name string, m *Meta) ([]Problem, error) {
+	if !m.possible(TypeSymlink) {
+		return nil, f.fail("symlink", name, ErrMeta)
+	}
+	return f.place("symlink", name, m, func(dirfd int, at string) error {
+		return unix.Symlinkat(m.Target, dirfd, at)
+	})
+}
+
+// Fifo makes the named pipe name in f.
+func (f *Folder) Fifo(name string, m *Meta) ([]Problem, error) {
+	if !m.possible(TypeFIFO) {
+		return nil, f.fail("mkfifo", name, ErrMeta)
+	}
+	return f.place("mkfifo", name, m, node(m, 0))
+}
+
+// Socket makes the socket name in f. Nobody listens on it.
+func (f *Folder) Socket(name string, m *Meta) ([]Problem, error) {
+	if !m.possible(TypeSocket) {
+		return nil, f.fail("mknod", name, ErrMeta)
+	}
+	return f.place("mknod", name, m, node(m, 0))
+}
+
+// Device makes the character or block device name in f. A device that must not be made, or that the system does not let
+// us make, is a ProblemDevice and no error, and nothing is there.
+func (f *Folder) Device(name string, m *Meta) ([]Problem, error) {
+	if !m.possible(TypeCharDevice) && !m.possible(TypeBlockDevice) {
+		return nil, f.fail("mknod", name, ErrMeta)
+	}
+	if !validName(name) {
+		return nil, f.fail("mknod", name, ErrName)
+	}
+	if !f.directory.options.Privileged {
+		return []Problem{{Kind: ProblemDevice, Skipped: true}}, nil
+	}
+	var refused error
+	make := node(m, m.device())
+	problems, err := f.place("mknod", name, m, func(dirfd int, at string) error {
+		err := make(dirfd, at)
+		if err == unix.EPERM {
+			refused = err
+		}
+		return err
+	})
+	if err != nil && refused != nil {
+		return []Problem{{Kind: ProblemDevice, Err: refused}}, nil
+	}
+	return problems, err
+}
+
+// node makes a file that is no more than an inode, closed to everybody else until its mode is set.
+func node(m *Meta, device uint64) func(int, string) error {
+	return func(dirfd int, at string) error {
+		return unix.Mknodat(dirfd, at, m.Type.format()|0o600, int(device))
+	}
+}
+
+// place puts what make makes under name, with the metadata of m.
+//
+// Such objects can not be opened for what they are, only found by name after they were made, and somebody else who may
+// write in the folder could have put something of a third party under that name by then, to have it chowned. So
+// outside of folders that are still private the object is made and finished in a new directory that only we can enter,
+// and then moved.
+func (f *Folder) place(op, name string, m *Meta, make func(dirfd int, at string) error) ([]Problem, error) {
+	if !validName(name) {
+		return nil, f.fail(op, name, ErrName)
+	}
+	o, err := f.pin()
+	if err != nil {
+		return nil, err
+	}
+	defer f.unpin()
+	for range maxAttempts {
+		free := false
+		var st unix.Stat_t
+		switch err := fstatat(o.fd, name, &st); err {
+		case unix.ENOENT:
+			free = true
+		case nil:
+			gone, err := f.occupied(o.fd, name, func(st *unix.Stat_t) bool { return sameSpecial(o.fd, name, st, m) })
+			if err != nil {
+				return nil, err
+			} else if gone {
+				continue
+			}
+		default:
+			return nil, f.fail(op, name, err)
+		}
+		var problems []Problem
+		if free && f.private() {
+			problems, err = f.directory.build(o.fd, name, m, false, make)
+		} else {
+			problems, err = f.stage(o.fd, name, free, m, make)
+		}
+		switch {
+		case err == nil:
+			return problems, nil
+		case err == unix.EEXIST:
+		default:
+			return nil, f.fail(op, name, err)
+		}
+	}
+	return nil, f.fail(op, name, ErrMoved)
+}
+
+// build makes the object in a folder that nobody else can enter and gives it its metadata.
+func (d *Directory) build(dirfd int, at string, m *Meta, inherited bool, make func(int, string) error) ([]Problem, error) {
+	if err := make(dirfd, at); err != nil {
+		return nil, err
+	}
+	fd, err := openat(dirfd, at, unix.O_PATH, 0)
+	if err == unix.EMFILE || err == unix.ENFILE {
+		d.shed()
+		fd, err = openat(dirfd, at, unix.O_PATH, 0)
+	}
+	var st unix.Stat_t
+	if err == nil {
+		defer unix.Close(fd)
+		err = unix.Fstat(fd, &st)
+	}
+	if err == nil && st.Mode&unix.S_IFMT != m.Type.format() {
+		err = ErrMoved
+	}
+	if err != nil {
+		unix.Unlinkat(dirfd, at, 0)
+		return nil, err
+	}
+	return d.apply(object{fd: fd, path: true}, &st, m, inherited), nil
+}
+
+// stage builds the object in a private directory inside of f and moves it to name, which is free or is to be replaced.
+func (f *Folder) stage(dirfd int, name string, free bool, m *Meta, make func(int, string) error) ([]Problem, error) {
+	const inside = "new"
+	temp := tempName()
+	if err := unix.Mkdirat(dirfd, temp, 0o700); err != nil {
+		return nil, err
+	}
+	defer unix.Unlinkat(dirfd, temp, unix.AT_REMOVEDIR)
+	o, err := f.directory.openFolder(dirfd, temp)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(o.fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(o.fd, &st); err != nil {
+		return nil, err
+	}
+	if st.Uid != f.directory.uid || st.Mode&0o077 != 0 {
+		return nil, ErrMoved
+	}
+	problems, err := f.directory.build(o.fd, inside, m, true, make)
+	if err != nil {
+		return nil, err
+	}
+	move := replace
+	if free {
+		move = moveNew
+	}
+	if err := move(o.fd, inside, dirfd, name); err != nil {
+		unix.Unlinkat(o.fd, inside, 0)
+		return nil, err
+	}
+	return problems, nil
+}
+
+// sameSpecial reports whether st, found under name, is what m describes.
+func sameSpecial(dirfd int, name string, st *unix.Stat_t, m *Meta) bool {
+	if !sameFile(st, m.Type, -1, m.Mtime) {
+		return false
+	}
+	switch m.Type {
+	case TypeSymlink:
+		var buf [maxTarget + 1]byte
+		n, err := unix.Readlinkat(dirfd, name, buf[:])
+		return err == nil && string(buf[:n]) == m.Target
+	case TypeCharDevice, TypeBlockDevice:
+		return st.Rdev == m.device()
+	}
+	return true
+}
