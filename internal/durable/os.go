@@ -25,7 +25,7 @@ const maxKeptDirs = 320
 type OSFS struct {
 	root int // descriptor, constant
 
-	mu   sync.Mutex // guards kept and walk-insert; never held over a call that writes
+	mu   sync.Mutex // guards kept; never held over a system call that may wait
 	kept map[string]int
 }
 
@@ -104,7 +104,7 @@ func (o *OSFS) dir(name string) (fd int, owned bool, err error) {
 	if ok {
 		return fd, false, nil
 	}
-	fd, err = o.walk(name)
+	fd, err = o.openDir(name)
 	if err != nil {
 		return -1, false, err
 	}
@@ -121,29 +121,25 @@ func (o *OSFS) dir(name string) (fd int, owned bool, err error) {
 	return fd, false, nil
 }
 
-// walk opens a directory component by component. O_NOFOLLOW on each one is what
-// openat2 with RESOLVE_BENEATH|RESOLVE_NO_SYMLINKS would give, on every kernel.
-func (o *OSFS) walk(name string) (int, error) {
-	at := o.root
-	for part := range strings.SplitSeq(name, "/") {
-		if part == "" || part == "." || part == ".." {
-			if at != o.root {
-				unix.Close(at)
-			}
-			return -1, unix.EINVAL
-		}
-		fd, err := retry(func() (int, error) {
-			return unix.Openat(at, part, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		})
-		if at != o.root {
-			unix.Close(at)
-		}
-		if err != nil {
-			return -1, err
-		}
-		at = fd
+// openDir opens a directory below its parent's descriptor. O_NOFOLLOW on each
+// component is what openat2 with RESOLVE_BENEATH|RESOLVE_NO_SYMLINKS would give,
+// on every kernel.
+func (o *OSFS) openDir(name string) (int, error) {
+	parent, base := split(name)
+	if base == "" || base == "." || base == ".." {
+		return -1, unix.EINVAL
 	}
-	return at, nil
+	at, owned, err := o.dir(parent)
+	if err != nil {
+		return -1, err
+	}
+	fd, err := retry(func() (int, error) {
+		return unix.Openat(at, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	})
+	if owned {
+		unix.Close(at)
+	}
+	return fd, err
 }
 
 // within calls do with the directory of name and name's last component.
@@ -252,11 +248,10 @@ func (o *OSFS) ReadDir(name string) ([]Info, error) {
 	if err != nil {
 		return fail(err)
 	}
-	f := os.NewFile(uintptr(fd), name)
-	names, err := f.Readdirnames(-1)
-	f.Close()
+	names, err := readNames(fd)
+	unix.Close(fd)
 	if err != nil {
-		return fail(errnoOf(err))
+		return fail(err)
 	}
 	list := make([]Info, 0, len(names))
 	for _, n := range names {

@@ -103,12 +103,20 @@ func retry(call func() (int, error)) (int, error) {
 	}
 }
 
-func errnoOf(err error) error {
-	var errno unix.Errno
-	if errors.As(err, &errno) {
-		return errno
+// readNames returns the names in an open directory, without "." and "..".
+func readNames(fd int) ([]string, error) {
+	var names []string
+	var buf [8 << 10]byte
+	for {
+		n, err := retry(func() (int, error) { return unix.ReadDirent(fd, buf[:]) })
+		if err != nil {
+			return nil, err
+		}
+		if n <= 0 {
+			return names, nil
+		}
+		_, _, names = unix.ParseDirent(buf[:n], -1, names)
 	}
-	return err
 }
 
 // split cuts a name into its directory and its last component.

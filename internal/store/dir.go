@@ -113,7 +113,7 @@ func (d *Dir) Create(ctx context.Context, name string, size int64) (Writer, erro
 	}
 	if parent := path.Dir(name); parent != "." {
 		if _, err := d.fs.Stat(parent); err != nil {
-			return nil, wrap("create", name, err)
+			return nil, wrap("find the directory of", name, err)
 		}
 	}
 	var r [16]byte

@@ -98,7 +98,7 @@ func (w *memWriter) Commit(ctx context.Context) error {
 	w.done = true
 	w.m.mu.Lock()
 	defer w.m.mu.Unlock()
-	if _, ok := w.m.objects[w.name]; ok {
+	if _, ok := w.m.objects[w.name]; ok || w.m.dirs[w.name] {
 		return fmt.Errorf("commit %s: %w", w.name, ErrExist)
 	}
 	w.m.objects[w.name] = w.buf

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/generalbots/backupd/internal/durable"
@@ -87,7 +88,7 @@ const (
 // Fault chooses operations and what becomes of them.
 type Fault struct {
 	Ops    Op     // which operations are counted
-	Name   string // only those on this name (for rename and link the new one); "" is all
+	Name   string // only this name (for rename and link the new one), or with a slash at its end only what is below; "" is all
 	N      int    // the N-th counted one fails, from 1
 	Sticky bool   // and all counted ones after it; with N = 1, all
 	Form   Form
@@ -163,6 +164,13 @@ func (f *FS) Forget() {
 	f.calls = nil
 }
 
+func (a *armed) on(name string) bool {
+	if strings.HasSuffix(a.Name, "/") {
+		return strings.HasPrefix(name, a.Name)
+	}
+	return a.Name == "" || a.Name == name
+}
+
 // meet counts an operation and returns the fault that it meets, or nil.
 func (f *FS) meet(op Op, name string) *Fault {
 	f.mu.Lock()
@@ -170,7 +178,7 @@ func (f *FS) meet(op Op, name string) *Fault {
 	f.calls = append(f.calls, Call{Op: op, Name: name})
 	var found *Fault
 	for _, a := range f.faults {
-		if a.Ops&op == 0 || a.Name != "" && a.Name != name {
+		if a.Ops&op == 0 || !a.on(name) {
 			continue
 		}
 		a.seen++
