@@ -9,8 +9,8 @@
 // Min bytes of a chunk are not examined, except the last 64 to fill the window.
 // A chunk ends behind the first byte with
 //
-//	h(i) < 2^64 / (D * 2^n)   while the chunk is shorter than s
-//	h(i) < 2^64 / D * 2^n     from there on
+//	h(i) < floor((2^64-1) / (D * 2^n))    while the chunk is shorter than s
+//	h(i) < floor((2^64-1) / D) * 2^n      from there on (2^64-1 when D < 2^n)
 //
 // at Max at the latest; D = Avg - Min, n is the normalisation. So few chunks are
 // short, few are long, and a boundary is a property of 64 bytes of content and of
@@ -33,6 +33,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 )
 
@@ -101,7 +102,7 @@ func (p Params) Validate() error {
 
 // switchFactor is 2^n * ln((2^n + 1) / 2^n) in units of 2^-16, by normalisation.
 // Integers, so that every machine cuts alike.
-var switchFactor = [maxNormalisation + 1]int64{45426, 53145, 58496, 61752}
+var switchFactor = [maxNormalisation + 1]uint64{45426, 53145, 58496, 61752}
 
 // Table maps a byte to its Gear value. It is a secret of the repository.
 type Table struct{ gear [256]uint64 }
@@ -116,11 +117,8 @@ func NewTable(material *[2048]byte) *Table {
 	return t
 }
 
-// String returns "[redacted]".
-func (*Table) String() string { return "[redacted]" }
-
-// GoString returns "[redacted]".
-func (*Table) GoString() string { return "[redacted]" }
+// Format prints "[redacted]" for every verb.
+func (Table) Format(s fmt.State, _ rune) { io.WriteString(s, "[redacted]") }
 
 // Cutter finds boundaries. It does not change: any number of goroutines may use one.
 type Cutter struct {
@@ -136,13 +134,17 @@ func New(p Params, t *Table) (*Cutter, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
-	d := uint64(p.Avg - p.Min)
+	d, n := uint64(p.Avg-p.Min), p.Normalisation
+	easy := uint64(math.MaxUint64)
+	if d >= 1<<n {
+		easy = math.MaxUint64 / d << n
+	}
 	return &Cutter{
 		params: p,
 		table:  t,
-		turn:   min(p.Min+int(int64(d)*switchFactor[p.Normalisation]>>16), p.Max),
-		hard:   math.MaxUint64 / (d << p.Normalisation),
-		easy:   math.MaxUint64 / d << p.Normalisation,
+		turn:   min(p.Min+int(d*switchFactor[n]>>16), p.Max),
+		hard:   math.MaxUint64 / (d << n),
+		easy:   easy,
 	}, nil
 }
 
