@@ -39,7 +39,7 @@ demo: build ## back up real files, change them, restore them, compare every byte
 	scripts/demo.sh $(DEMO)
 
 golden: ## write the golden files anew; look at the diff before committing it
-	$(GO) test ./repo ./cmd/backupd -run 'Golden' -count=1 -args -update
+	$(GO) test -count=1 $$(grep -rl 'flag.Bool("update"' --include='*_test.go' . | xargs -n1 dirname | sort -u) -args -update
 
 clean: ## remove what make made
 	rm -rf bin var .cache
