@@ -1,13 +1,17 @@
 package source
 
 import (
+	"math/bits"
 	"sync"
 )
 
-// Bounds of what the workers may be ahead of the loop that takes the entries. A directory counts as one entry more.
+// Bounds of what the workers may be ahead of the loop that takes the entries. Together with the weight of a directory they also bound the
+// directories ahead, well below maxDescriptors: those wanted next must still be open when their files are read.
 const (
-	aheadEntries = 8192
-	aheadResume  = aheadEntries / 2 // a worker that waited goes on here, not at every entry
+	aheadEntries    = 4096
+	aheadResume     = aheadEntries / 2 // a worker that waited goes on here, not at every entry
+	directoryWeight = aheadEntries / 128
+	sparedRecords   = 2 * aheadEntries // kept for use again
 )
 
 const listBuffer = 128 << 10 // bytes given to getdents64
@@ -56,7 +60,8 @@ type ahead struct {
 	more  sync.Cond // for workers
 	ready sync.Cond // for the consumer
 
-	slabs [11][][]record // free, by the logarithm of their capacity
+	slabs  [slabClasses][][]record // free, by the logarithm of their capacity
+	spared int                     // records in slabs
 }
 
 func (a *ahead) init() {
@@ -117,7 +122,7 @@ func (a *ahead) finish(t *task) {
 	b, at := t.batch, t
 	if b == nil {
 		b = t.dir.first
-		a.entries++
+		a.entries += directoryWeight
 	}
 	added := 0
 	if b != nil {
@@ -230,6 +235,7 @@ func (a *ahead) slab(n int) []record {
 	if free := a.slabs[class]; len(free) > 0 {
 		s := free[len(free)-1]
 		a.slabs[class] = free[:len(free)-1]
+		a.spared -= 1 << class
 		a.mu.Unlock()
 		return s[:n]
 	}
@@ -239,13 +245,17 @@ func (a *ahead) slab(n int) []record {
 
 // reuse takes the records of a batch that is over. The caller holds mu.
 func (a *ahead) reuse(s []record) {
-	const most = 64 // of one size
-	if cap(s) == 0 {
+	if cap(s) == 0 || a.spared+cap(s) > sparedRecords {
 		return
 	}
+	clear(s)
 	class := slabClass(cap(s))
-	if len(a.slabs[class]) < most {
-		clear(s)
-		a.slabs[class] = append(a.slabs[class], s)
-	}
+	a.slabs[class] = append(a.slabs[class], s)
+	a.spared += cap(s)
 }
+
+// slabClasses covers batchSize.
+const slabClasses = 10
+
+// slabClass is the logarithm of the capacity for n records.
+func slabClass(n int) int { return max(3, bits.Len(uint(n-1))) }

@@ -3,7 +3,6 @@ package source
 import (
 	"context"
 	"fmt"
-	"math/bits"
 	"sync"
 	"sync/atomic"
 
@@ -27,9 +26,6 @@ type frame struct {
 	batch *batch
 	at    int
 }
-
-// slabClass is the logarithm of the capacity for n records.
-func slabClass(n int) int { return max(3, bits.Len(uint(n-1))) }
 
 func newScan(f *Files) *scan {
 	s := &scan{files: f}
@@ -110,7 +106,7 @@ func (s *scan) walk(ctx context.Context, root *directory, yield func(Entry, erro
 					return false, nil
 				}
 				s.fds.release(d)
-				s.pass(&batch{dir: d}, 1)
+				s.pass(nil, directoryWeight)
 				stack = stack[:len(stack)-1]
 				continue
 			}
@@ -155,7 +151,7 @@ func (s *scan) walk(ctx context.Context, root *directory, yield func(Entry, erro
 			continue
 		}
 		stack = stack[:len(stack)-1]
-		s.pass(&batch{dir: d}, 1)
+		s.pass(nil, directoryWeight)
 		if s.stopped.Load() {
 			return false, context.Cause(ctx)
 		}
@@ -166,14 +162,16 @@ func (s *scan) walk(ctx context.Context, root *directory, yield func(Entry, erro
 	return true, nil
 }
 
-// pass puts a batch, of which n entries were counted, behind the consumer and returns the one after it.
-func (s *scan) pass(b *batch, n int) *batch {
+// pass puts what counted as n entries behind the consumer: a batch, or, with nil, a directory. It returns the batch after it.
+func (s *scan) pass(b *batch, n int) (next *batch) {
 	s.mu.Lock()
-	next := b.next
-	s.reuse(b.records)
-	b.records = nil
+	defer s.mu.Unlock()
 	s.consumed(n)
-	s.mu.Unlock()
+	if b != nil {
+		next = b.next
+		s.reuse(b.records)
+		b.records = nil
+	}
 	return next
 }
 
