@@ -137,6 +137,6 @@ func (e *HeldError) Error() string {
 // Unsupported reports whether an error of RenameNoReplace, Link, Fallocate or
 // SyncDir means that the file system lacks the call, not that the call failed.
 func Unsupported(err error) bool {
-	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOSYS) ||
-		errors.Is(err, syscall.EOPNOTSUPP)
+	// ENOSYS and EOPNOTSUPP are ErrUnsupported; EINVAL is what NFS answers.
+	return errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported)
 }

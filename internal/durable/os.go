@@ -145,7 +145,7 @@ func (o *OSFS) openDir(name string) (int, error) {
 // within calls do with the directory of name and name's last component.
 func (o *OSFS) within(op, name string, do func(dir int, base string) error) error {
 	parent, base := split(name)
-	if base == "" || base == "." || base == ".." {
+	if base == "" || base == "." || base == ".." || name[0] == '/' {
 		return &fs.PathError{Op: op, Path: name, Err: unix.EINVAL}
 	}
 	fd, owned, err := o.dir(parent)
