@@ -35,9 +35,9 @@ type head struct {
 
 // headWriter is the last whole file of a writer.
 type headWriter struct {
-	Writer chainWriterID `json:"writer"`
-	Seq    uint64   `json:"seq"`
-	Hash   hash     `json:"hash"`
+	Writer writerText `json:"writer"`
+	Seq    uint64     `json:"seq"`
+	Hash   hash       `json:"hash"`
 }
 
 func (h *head) encode() ([]byte, error) {
@@ -65,7 +65,7 @@ func decodeHead(b []byte) (*head, error) {
 		return nil, fmt.Errorf("it names no repository, or more than %d writers", maxWriters)
 	}
 	for i, w := range h.Writers {
-		if w.Seq == 0 || w.Seq > maxSeq || w.Hash == (hash{}) || w.Writer == (chainWriterID{}) {
+		if w.Seq == 0 || w.Seq > maxSeq || w.Hash == (hash{}) || w.Writer == (writerText{}) {
 			return nil, errors.New("it names a writer without saying how far it was")
 		}
 		if i > 0 && slices.Compare(h.Writers[i-1].Writer[:], w.Writer[:]) >= 0 {
@@ -106,9 +106,9 @@ func (c *chain) compareHead(h *head) error {
 	}
 	var missing []string
 	for _, w := range h.Writers {
-		at := place{w.Writer, w.Seq}
+		at := place{chainWriterID(w.Writer), w.Seq}
 		known, ok := c.hashAt(at)
-		end := c.ends[w.Writer].seq
+		end := c.ends[at.writer].seq
 		switch {
 		case ok && known == w.Hash:
 		case ok:
@@ -137,13 +137,13 @@ func (h *head) forward(repo crypto.RepoID, c *chain) *head {
 	last := map[chainWriterID]headWriter{}
 	for w, end := range c.ends {
 		if end.wholeHash != (hash{}) {
-			last[w] = headWriter{w, end.wholeSeq, end.wholeHash}
+			last[w] = headWriter{writerText(w), end.wholeSeq, end.wholeHash}
 		}
 	}
 	if h != nil {
 		for _, w := range h.Writers {
-			if last[w.Writer].Seq < w.Seq {
-				last[w.Writer] = w
+			if last[chainWriterID(w.Writer)].Seq < w.Seq {
+				last[chainWriterID(w.Writer)] = w
 			}
 		}
 	}
@@ -191,7 +191,7 @@ func readWriter(state durable.FS) (w chainWriterID, ok bool, err error) {
 		return chainWriterID{}, false, fmt.Errorf("%s in the state directory: %v", writerName, err)
 	}
 	text, _ := strings.CutSuffix(string(b), "\n")
-	if w.UnmarshalText([]byte(text)) != nil {
+	if (*writerText)(&w).UnmarshalText([]byte(text)) != nil {
 		return chainWriterID{}, false, nil
 	}
 	return w, true, nil

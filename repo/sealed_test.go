@@ -62,8 +62,8 @@ func oneOfEach(t testing.TB, keys *fileKeys) map[string][]byte {
 	files[configName] = sealed
 	for i, body := range []*chainBody{
 		{Snapshot: testManifest(testID(1))},
-		{Prev: hash{1}, Forget: &forgetRecord{At: testNow, ID: testID(1), Writer: w, Seq: 1, Hash: hash{1}}},
-		{Prev: hash{2}, Undelete: &undeleteRecord{At: testNow, ID: testID(1), Writer: w, Seq: 2}},
+		{Prev: hash{1}, Forget: &forgetRecord{At: testNow, ID: testID(1), Writer: writerText(w), Seq: 1, Hash: hash{1}}},
+		{Prev: hash{2}, Undelete: &undeleteRecord{At: testNow, ID: testID(1), Writer: writerText(w), Seq: 2}},
 	} {
 		at := place{w, uint64(i + 1)}
 		sealed, err := keys.seal(at.name(), sealedHeader{kind: body.kind(), writer: w, seq: at.seq}, body)
