@@ -87,6 +87,7 @@ type Index struct {
 	unclean   uint8       // opens since the last clean close, this one included
 	suspect   atomic.Bool // damage was met: the next Open must not use these files
 	scratches sync.Pool   // *scratch
+	misses    misses      // see there for who may change it when
 
 	// write is held over each change, Close included. It guards version, next, broken and batch.
 	// Lock order: write, then mu.

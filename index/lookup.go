@@ -21,7 +21,11 @@ func (x *Index) Lookup(id crypto.ID) (Place, bool, error) {
 	if x.closed {
 		return Place{}, false, closedError(x.dir)
 	}
-	return x.find(s, &id)
+	p, ok, err := x.find(s, &id)
+	if !ok && err == nil {
+		x.misses.add(&id)
+	}
+	return p, ok, err
 }
 
 // find needs mu. It leaves the key of id in s.key, and the value it found, believed or not, in s.value.

@@ -43,13 +43,15 @@ func (x *Index) AddPack(pack crypto.PackID, entries []Entry) error {
 	b := x.batch
 	for _, i := range b.sorted(entries) {
 		e := &entries[i]
-		old, found, err := x.findLocked(b.scratch, &e.ID)
-		if err != nil {
-			b.abandon()
-			return err
-		}
-		if found && old.Depth <= e.Depth {
-			continue
+		if !x.misses.has(&e.ID) {
+			old, found, err := x.findLocked(b.scratch, &e.ID)
+			if err != nil {
+				b.abandon()
+				return err
+			}
+			if found && old.Depth <= e.Depth {
+				continue
+			}
 		}
 		place := e.Place
 		place.Pack = pack
@@ -67,6 +69,9 @@ func (x *Index) AddPack(pack crypto.PackID, entries []Entry) error {
 	defer x.mu.Unlock()
 	x.numbers[pack] = number
 	x.packs[number] = pack
+	for i := range entries {
+		x.misses.drop(&entries[i].ID)
+	}
 	return nil
 }
 
