@@ -13,14 +13,12 @@ import (
 )
 
 func TestDir_KeepsTheContract(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) store.Store {
-		d, err := store.MakeDir(t.Context(), t.TempDir()+"/a/repo")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { d.Close() })
-		return d
-	})
+	d, err := store.MakeDir(t.Context(), t.TempDir()+"/a/repo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	storetest.Run(t, func(t *testing.T) store.Store { return emptied(t, d) })
 }
 
 func TestDir_KeepsTheContractOverCrashFS(t *testing.T) {
@@ -28,18 +26,26 @@ func TestDir_KeepsTheContractOverCrashFS(t *testing.T) {
 }
 
 func TestDir_KeepsTheContractWithoutRenameNoReplaceAndFallocate(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) store.Store {
-		root, err := durable.OS(t.TempDir())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { root.Close() })
-		return laidOut(t, networkMount(root))
-	})
+	root, err := durable.OS(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := laidOut(t, networkMount(root))
+	defer d.Close()
+	storetest.Run(t, func(t *testing.T) store.Store { return emptied(t, d) })
 }
 
 func TestMem_KeepsTheContract(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return store.NewMem() })
+}
+
+// emptied spares the suite the making of 256 directories for each of its tests.
+func emptied(t *testing.T, d *store.Dir) *store.Dir {
+	t.Helper()
+	if err := d.Remove(t.Context(), names(t, d)...); err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 func laidOut(t *testing.T, f durable.FS) *store.Dir {
