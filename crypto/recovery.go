@@ -84,7 +84,11 @@ func RecoveryCredential(code string) (Credential, error) {
 		clear(raw)
 		return Credential{}, fmt.Errorf("%w: the recovery code's checksum does not fit: a character is mistyped, or groups are swapped", ErrCredentialInvalid)
 	}
-	return Credential{kind: SlotRecovery, secret: secret}, nil
+	c := Credential{kind: SlotRecovery, secret: secret}
+	if c.wiped() {
+		return Credential{}, fmt.Errorf("%w: a recovery code of zeros is none", ErrCredentialInvalid)
+	}
+	return c, nil
 }
 
 func formatRecovery(secret []byte) string {

@@ -3,7 +3,6 @@ package crypto_test
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"sync"
 	"testing"
 
@@ -219,21 +218,18 @@ func TestOpenFile_FindsEveryChange(t *testing.T) {
 }
 
 func FuzzOpenFile(f *testing.F) {
-	k := crypto.Key{1}
-	good, err := crypto.SealFile(k, []byte("aad"), []byte("plain"))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(good, []byte("aad"))
+	v := readVector(f, "testdata/good/file.txt")
+	k, good, goodAAD := v.key(), v.bytes("sealed"), v.bytes("aad")
+	f.Add(good, goodAAD)
 	f.Add([]byte{}, []byte{})
-	f.Add(good[:47], []byte("aad"))
+	f.Add(good[:47], goodAAD)
 	f.Fuzz(func(t *testing.T, sealed, aad []byte) {
-		plain, err := crypto.OpenFile(k, aad, sealed)
+		_, err := crypto.OpenFile(k, aad, sealed)
 		if err != nil && !errors.Is(err, crypto.ErrDamaged) {
 			t.Fatal(err)
 		}
-		if err == nil && (!bytes.Equal(sealed, good) || string(plain) != "plain" || string(aad) != "aad") {
-			t.Fatal(fmt.Sprintf("forged: %x", sealed))
+		if err == nil && (!bytes.Equal(sealed, good) || !bytes.Equal(aad, goodAAD)) {
+			t.Fatalf("forged: %x", sealed)
 		}
 	})
 }
