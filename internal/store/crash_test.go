@@ -16,8 +16,6 @@ import (
 	"github.com/generalbots/backupd/internal/store/storetest"
 )
 
-const seeds = 20
-
 func dice(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 2)) }
 
 // promises is what a store has told its user: acked objects are durable (nil:
@@ -131,6 +129,10 @@ func (p *promises) recovered(ctx context.Context, disk *crashfs.FS, again bool) 
 	d := store.NewDir(disk)
 	if again {
 		disk.Before(func(op crashfs.Op) {
+			// Of the 256 like directories some are enough.
+			if strings.HasPrefix(op.Name, "packs/") && op.N%32 != 0 {
+				return
+			}
 			if err := p.recovered(ctx, disk.Crash(dice(uint64(op.N)), 50), false); err != nil {
 				panic(fmt.Sprintf("crash during recovery, before %+v: %v", op, err))
 			}
@@ -175,8 +177,8 @@ func (y *tally) add(err error) {
 }
 
 // cutAtEveryOperation runs a life and crashes it before every operation and at
-// the end, with every percentage and seed.
-func cutAtEveryOperation(t *testing.T, lies crashfs.Lies) tally {
+// the end, with every percentage and so many seeds.
+func cutAtEveryOperation(t *testing.T, lies crashfs.Lies, seeds uint64) tally {
 	t.Helper()
 	disk := crashfs.New()
 	d := laidOut(t, disk)
@@ -185,7 +187,7 @@ func cutAtEveryOperation(t *testing.T, lies crashfs.Lies) tally {
 	var y tally
 	cut := func() {
 		for _, percent := range []int{0, 50, 100} {
-			for seed := range uint64(seeds) {
+			for seed := range seeds {
 				after := disk.Crash(dice(seed), percent)
 				after.Lie(crashfs.Lies{})
 				err := p.broken(t.Context(), store.NewDir(after))
@@ -205,7 +207,7 @@ func cutAtEveryOperation(t *testing.T, lies crashfs.Lies) tally {
 }
 
 func TestDir_LosesNothingInAPowerCutAtAnyOperation(t *testing.T) {
-	y := cutAtEveryOperation(t, crashfs.Lies{})
+	y := cutAtEveryOperation(t, crashfs.Lies{}, 20)
 	if y.losses > 0 {
 		t.Fatalf("%d of %d states lost something: %v", y.losses, y.states, y.first)
 	}
@@ -221,7 +223,7 @@ func TestDir_PowerCutTestFeelsALyingDisk(t *testing.T) {
 		"early rename":       {EarlyRename: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			y := cutAtEveryOperation(t, lies)
+			y := cutAtEveryOperation(t, lies, 4)
 			if y.losses == 0 {
 				t.Fatalf("nothing was lost in %d states", y.states)
 			}
@@ -238,7 +240,7 @@ func TestDir_RecoversFromAPowerCutDuringRecovery(t *testing.T) {
 	if err := p.life(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
-	for n := first + 1; n <= ops.Ops(); n += 3 {
+	for n := first + 1; n <= ops.Ops(); n += 2 {
 		disk := crashfs.New()
 		d := laidOut(t, disk)
 		disk.CrashAt(n)

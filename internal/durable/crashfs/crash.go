@@ -31,11 +31,8 @@ func (f *FS) Crash(rng *rand.Rand, percent int) *FS {
 	names.prune()
 	next := f.successor()
 	next.disk = names.replace(func(old *inode) *inode {
-		data := old.synced
-		if !old.dir {
-			data = old.crash(rng, percent)
-		}
-		return &inode{id: old.id, dir: old.dir, data: data, synced: data, shared: true}
+		data := old.crash(rng, percent)
+		return &inode{id: old.id, data: data, synced: data, shared: true}
 	})
 	next.live = next.disk.clone()
 	return next
@@ -51,12 +48,12 @@ func (f *FS) Restart() *FS {
 	next := f.successor()
 	made := map[*inode]*inode{}
 	renew := func(old *inode) *inode {
-		if old == nil {
-			return nil
+		if old == nil || old.dir {
+			return old
 		}
 		if made[old] == nil {
 			made[old] = &inode{
-				id: old.id, dir: old.dir, data: bytes.Clone(old.data),
+				id: old.id, data: bytes.Clone(old.data),
 				synced: old.synced, log: slices.Clip(old.log), lateN: old.lateN,
 			}
 		}
@@ -78,23 +75,27 @@ func (f *FS) successor() *FS {
 	return next
 }
 
-// replace returns the tree with each inode replaced, every inode once, in the
-// order they were made.
+// replace returns the tree with the inode of each file replaced, every one once,
+// in the order they were made. Those of directories never change and are shared.
 func (t tree) replace(renew func(*inode) *inode) tree {
+	c := t.clone()
 	made := map[*inode]*inode{}
-	for _, entries := range t {
+	for _, entries := range c {
 		for _, ino := range entries {
-			made[ino] = nil
+			if !ino.dir {
+				made[ino] = nil
+			}
 		}
 	}
 	order := slices.SortedFunc(maps.Keys(made), func(a, b *inode) int { return a.id - b.id })
 	for _, ino := range order {
 		made[ino] = renew(ino)
 	}
-	c := t.clone()
 	for _, entries := range c {
 		for name, ino := range entries {
-			entries[name] = made[ino]
+			if !ino.dir {
+				entries[name] = made[ino]
+			}
 		}
 	}
 	return c
