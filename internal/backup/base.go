@@ -1,0 +1,103 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/generalbots/backupd/internal/source"
+	"github.com/generalbots/backupd/repo"
+)
+
+// base is what a run compares with: a part of an earlier snapshot.
+type base struct {
+	snapshot *repo.Snapshot // nil: there is none
+	part     *repo.Part
+	root     *repo.Entry
+	before   source.Time // files changed since may have been read too early
+}
+
+// racyMargin is how much older than the run that read it a file's change time
+// must be for the file to count as settled. File systems stamp with the
+// kernel's tick, so a change right after a read can carry an earlier time than
+// the read (git's "racy" case).
+const racyMargin = 100 * time.Millisecond
+
+// findBase chooses the base of a run: the latest snapshot without a failed
+// part of the same host, source and paths, for a differential the latest full
+// one. Without one, or when its tree can not be read, the run becomes a full
+// one; o says so then, and so do the notes.
+func findBase(ctx context.Context, r *repo.Repo, o *Options) (*base, []string) {
+	var notes []string
+	snaps := r.Snapshots()
+	for i := len(snaps) - 1; i >= 0; i-- {
+		s := snaps[i]
+		if s.Host != o.Host || o.Type == Differential && s.Type != string(Full) {
+			continue
+		}
+		part := samePart(s, &o.Part)
+		if part == nil {
+			continue
+		}
+		root, err := r.Root(part)
+		if err == nil {
+			// A first page that can be read is no proof; later trouble only
+			// costs the entries concerned their base.
+			_, _, err = r.Reader().Dir(root.Dir).Next(ctx)
+		}
+		if err != nil {
+			notes = append(notes, fmt.Sprintf("snapshot %s can not be the base: %v", s.ID, err))
+			continue
+		}
+		at := part.StartedAt.Add(-racyMargin)
+		return &base{snapshot: s, part: part, root: root, before: source.Time{Sec: at.Unix(), Nsec: uint32(at.Nanosecond())}}, notes
+	}
+	if o.Type != Full {
+		notes = append(notes, fmt.Sprintf("there is no snapshot to base a %s backup on: this is a full one", o.Type))
+		o.Type = Full
+	}
+	return &base{}, notes
+}
+
+// samePart finds the part of s that holds the same paths of the same source.
+func samePart(s *repo.Snapshot, p *repo.Part) *repo.Part {
+	for i := range s.Parts {
+		q := &s.Parts[i]
+		if q.Failed {
+			return nil
+		}
+		if q.Source == p.Source && q.Kind == p.Kind && slices.EqualFunc(sorted(q.Paths), sorted(p.Paths), bytes.Equal) {
+			return q
+		}
+	}
+	return nil
+}
+
+func sorted(paths [][]byte) [][]byte {
+	out := slices.Clone(paths)
+	slices.SortFunc(out, bytes.Compare)
+	return out
+}
+
+// unchanged decides whether a file can be taken over from the base unread:
+// nothing that lstat tells differs, and its change time is clearly before the
+// base was begun. A change time in the future proves a clock that went back,
+// so the file is read.
+func (x *run) unchanged(e *source.Entry, b *repo.RawEntry) bool {
+	if x.fresh || repo.Type(e.Type) != b.Type() {
+		return false
+	}
+	ct := repo.Time(e.Ctime)
+	if ct != b.Ctime() || repo.Time(e.Mtime) != b.Mtime() || e.Ino != b.Inode() || e.Mode != b.Mode() ||
+		e.UID != b.UID() || e.GID != b.GID() || e.Nlink != b.Nlink() {
+		return false
+	}
+	if e.Type == source.Regular && e.Size != b.Size() {
+		return false
+	}
+	return earlier(e.Ctime, x.base.before)
+}
+
+func earlier(a, b source.Time) bool { return a.Sec < b.Sec || a.Sec == b.Sec && a.Nsec < b.Nsec }

@@ -1,0 +1,119 @@
+package backup
+
+import (
+	"context"
+	"sort"
+
+	"github.com/generalbots/backupd/crypto"
+	"github.com/generalbots/backupd/repo"
+)
+
+// reference is the base version of a file, as the chunk list it has there. It
+// answers, for a new chunk, which old chunks stood where the new one stands:
+// those make its dictionary.
+//
+// The place is the same offset, shifted by the drift. An unchanged chunk shows
+// the drift exactly. Between unchanged chunks it is followed by chunk lengths:
+// a small edit leaves the boundaries around it, so a new chunk whose ends lie
+// near those of an old one, and whose length is nearly the same, is that chunk
+// edited. Lengths are as good as random, so a false match is rare and costs
+// one poor dictionary.
+type reference struct {
+	refs  []repo.Ref
+	offs  []int64 // of each chunk, and the end
+	byID  map[crypto.ID]int
+	drift int64 // old offset minus new offset
+	buf   []repo.Ref
+}
+
+const (
+	// maxReference bounds the chunks of a base version that are looked at;
+	// beyond it a file is cut and stored as if it had none.
+	maxReference = 1 << 17
+	// margin is how much more of the old version is taken on either side.
+	margin = 16 << 10
+	// nearEnough is how far from the expected place an edited chunk may
+	// begin, sameLength how much its length may differ.
+	nearEnough = 48 << 10
+	sameLength = 1 << 10
+)
+
+// newReference reads the chunk list of a base version; nil when there is none
+// worth having. A list that can not be read costs the delta, not the backup.
+func newReference(ctx context.Context, r *repo.Repo, base *repo.RawEntry) *reference {
+	var e repo.Entry
+	if base.Type() != repo.TypeRegular || base.Size() == 0 || base.Entry(&e) != nil || e.Content.Chunks == 0 {
+		return nil
+	}
+	g := &reference{}
+	cr := r.Reader().Content(&e.Content)
+	var off int64
+	for len(g.refs) < maxReference {
+		ref, ok, err := cr.Next(ctx)
+		if err != nil {
+			return nil
+		}
+		if !ok {
+			break
+		}
+		g.refs = append(g.refs, ref)
+		g.offs = append(g.offs, off)
+		off += int64(ref.Len)
+	}
+	g.offs = append(g.offs, off)
+	if len(g.refs) > 4 {
+		g.byID = make(map[crypto.ID]int, len(g.refs))
+		for i := len(g.refs) - 1; i >= 0; i-- {
+			g.byID[g.refs[i].ID] = i
+		}
+	}
+	return g
+}
+
+func (g *reference) find(id crypto.ID) (int, bool) {
+	if g.byID != nil {
+		i, ok := g.byID[id]
+		return i, ok
+	}
+	for i := range g.refs {
+		if g.refs[i].ID == id {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// like returns the chunks the old version had in the place of the new chunk
+// at off. The result is valid until the next call. For a chunk the old version
+// has too there are none: it is stored already.
+func (g *reference) like(off int64, ref repo.Ref) []repo.Ref {
+	if i, ok := g.find(ref.ID); ok {
+		g.drift = g.offs[i] - off
+		return nil
+	}
+	n := int64(ref.Len)
+	at := off + g.drift
+	// The old chunk that begins nearest to where this one is expected.
+	i := sort.Search(len(g.refs), func(i int) bool { return g.offs[i] >= at })
+	best, bestDiff := -1, int64(nearEnough)
+	for j := max(0, i-2); j < min(len(g.refs), i+2); j++ {
+		if abs(int64(g.refs[j].Len)-n) > sameLength {
+			continue
+		}
+		if d := abs(g.offs[j] - at); d < bestDiff {
+			best, bestDiff = j, d
+		}
+	}
+	if best >= 0 {
+		g.drift = g.offs[best] - off
+		at = g.offs[best]
+	}
+	lo := sort.Search(len(g.refs), func(i int) bool { return g.offs[i+1] > at-margin })
+	g.buf = g.buf[:0]
+	for j := lo; j < len(g.refs) && g.offs[j] < at+n+margin; j++ {
+		g.buf = append(g.buf, g.refs[j])
+	}
+	return g.buf
+}
+
+func abs(n int64) int64 { return max(n, -n) }

@@ -1,0 +1,315 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/generalbots/backupd/internal/source"
+	"github.com/generalbots/backupd/repo"
+)
+
+// readBuffer is what a worker reads into. It holds the largest chunk.
+const readBuffer = 2 << 20
+
+// worker handles batches and segments until there are none left. Only
+// repository trouble ends it; trouble with the source is a problem of the item.
+func (x *run) worker() error {
+	wk := &worker{run: x}
+	if x.w != nil {
+		lane, err := x.w.NewLane()
+		if err != nil {
+			return err
+		}
+		wk.lane = lane
+	}
+	for t := range x.work {
+		if x.ctx.Err() != nil {
+			continue // drain, so that nobody blocks on sending
+		}
+		if t.segment != nil {
+			if err := wk.segment(t.segment); err != nil {
+				return err
+			}
+			continue
+		}
+		for i := range t.batch.items {
+			if err := wk.item(&t.batch.items[i]); err != nil {
+				return err
+			}
+		}
+		close(t.batch.done)
+	}
+	if wk.lane == nil || x.ctx.Err() != nil {
+		return nil
+	}
+	return wk.lane.Flush(x.ctx)
+}
+
+type worker struct {
+	*run
+	lane *repo.Lane
+	buf  []byte
+}
+
+// item examines what the scan did not find unchanged.
+func (wk *worker) item(it *item) error {
+	if it.verify {
+		var e repo.Entry
+		if err := it.base.Entry(&e); err == nil {
+			there, err := wk.w.Has(wk.ctx, &e.Content)
+			if err != nil || there {
+				return err
+			}
+		}
+		it.unchanged = false
+	}
+	if it.unchanged || it.link || it.failed || it.large != nil || it.entry.Event == source.Leave {
+		return nil
+	}
+	if it.entry.Type == source.Regular {
+		return wk.file(it)
+	}
+	if wk.w == nil || it.entry.Err != nil {
+		return nil
+	}
+	d, err := wk.src.Details(&it.entry)
+	it.details = d
+	if err != nil {
+		if gone(err) && it.entry.Event == source.Item {
+			it.failed = true
+			return nil
+		}
+		wk.problem(it.path, "read attributes", err)
+		it.failed = it.entry.Type == source.Symlink && d.Target == ""
+	}
+	return nil
+}
+
+// gone tells that something vanished after it was listed, which is what
+// happens on a living system and no problem: it is as if the scan had come a
+// moment later.
+func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+// file reads one file into the worker's lane.
+func (wk *worker) file(it *item) error {
+	if wk.w == nil {
+		return nil
+	}
+	f, err := wk.src.Open(&it.entry)
+	if err != nil {
+		it.failed = true
+		if !gone(err) {
+			wk.problem(it.path, "open", err)
+		}
+		return nil
+	}
+	defer f.Close()
+	for attempt := 0; ; attempt++ {
+		it.refs = it.refs[:0]
+		err := wk.read(it, f)
+		var trouble *sourceError
+		switch {
+		case errors.As(err, &trouble):
+			it.failed = true
+			wk.problem(it.path, "read", trouble.err)
+			return nil
+		case err != nil:
+			return err
+		}
+		changed, err := wk.finishRead(it, f)
+		if err != nil || !changed {
+			return nil
+		}
+		if attempt == 1 {
+			wk.problem(it.path, "read", errChanged)
+			return nil
+		}
+		if f2, err := wk.src.Open(&it.entry); err == nil {
+			f.Close()
+			f = f2
+		}
+	}
+}
+
+var errChanged = errors.New("changed while it was read: what was stored may be of no one moment")
+
+// sourceError is trouble with the source, as opposed to the repository.
+type sourceError struct{ err error }
+
+func (e *sourceError) Error() string { return e.err.Error() }
+
+// finishRead takes over the metadata of the opened file and tells whether it
+// changed while it was read.
+func (x *run) finishRead(it *item, f source.File) (changed bool, err error) {
+	opened := f.Opened()
+	opened.Event, opened.Name = it.entry.Event, it.entry.Name
+	it.entry = opened
+	d, derr := f.Details()
+	it.details = d
+	if derr != nil {
+		x.problem(it.path, "read attributes", derr)
+	}
+	now, err := f.Stat()
+	if err != nil {
+		x.problem(it.path, "stat", err)
+		return false, err
+	}
+	return now.Size != opened.Size || now.Mtime != opened.Mtime || now.Ctime != opened.Ctime, nil
+}
+
+// read cuts a file and puts its chunks. For a sparse file only the ranges
+// that hold data are read; they are cut as one stream.
+func (wk *worker) read(it *item, f source.File) error {
+	if wk.buf == nil {
+		wk.buf = make([]byte, readBuffer)
+	}
+	st, err := newStream(f, f.Opened())
+	if err != nil {
+		return &sourceError{err}
+	}
+	it.extents, it.sparse = st.extents, st.sparse
+	var ref *reference
+	if it.hasBase && it.base.Type() == repo.TypeRegular {
+		ref = newReference(wk.ctx, wk.repo, &it.base)
+	}
+	var off int64
+	have := 0
+	for eof := false; !eof || have > 0; {
+		if !eof {
+			n, err := st.fill(wk.buf[have:])
+			have += n
+			wk.prog.BytesRead.Add(int64(n))
+			if err == io.EOF {
+				eof = true
+			} else if err != nil {
+				return &sourceError{err}
+			}
+		}
+		used := 0
+		for {
+			n := wk.cutter.Cut(wk.buf[used:have], eof)
+			if n == 0 {
+				break
+			}
+			chunk := wk.buf[used : used+n]
+			r := wk.lane.Ref(chunk)
+			var like []repo.Ref
+			if ref != nil {
+				like = ref.like(off, r)
+			}
+			if err := wk.put(chunk, r, like); err != nil {
+				return err
+			}
+			it.refs = append(it.refs, r)
+			used += n
+			off += int64(n)
+		}
+		have = copy(wk.buf, wk.buf[used:have])
+	}
+	it.size = st.size(off)
+	return nil
+}
+
+func (wk *worker) put(chunk []byte, r repo.Ref, like []repo.Ref) error {
+	isNew, err := wk.lane.Put(wk.ctx, chunk, r, like)
+	if isNew {
+		wk.prog.BytesNew.Add(int64(len(chunk)))
+	}
+	return err
+}
+
+// stream reads what a file holds: all of it up to the size it had when it was
+// opened, or the data ranges of a sparse file one after the other.
+type stream struct {
+	f       source.File
+	left    int64 // of a dense file
+	total   int64
+	sparse  bool
+	extents []repo.Extent
+	at      int   // extent being read
+	done    int64 // bytes of it
+}
+
+func newStream(f source.File, opened source.Entry) (*stream, error) {
+	s := &stream{f: f, left: opened.Size, total: opened.Size}
+	if opened.Blocks*512 >= opened.Size {
+		return s, nil
+	}
+	data, sparse, err := f.Extents()
+	if err != nil || !sparse || len(data) > repo.MaxExtents {
+		return s, err
+	}
+	s.sparse = true
+	for _, x := range data {
+		if x.Off+x.Len > s.total {
+			x.Len = s.total - x.Off
+		}
+		if x.Len > 0 {
+			s.extents = append(s.extents, repo.Extent(x))
+		}
+	}
+	return s, nil
+}
+
+// fill reads until p is full or the stream ends with io.EOF.
+func (s *stream) fill(p []byte) (n int, err error) {
+	for n < len(p) {
+		var m int
+		if s.sparse {
+			m, err = s.readExtent(p[n:])
+		} else {
+			want := min(int64(len(p)-n), s.left)
+			if want == 0 {
+				return n, io.EOF
+			}
+			m, err = s.f.Read(p[n : n+int(want)])
+			s.left -= int64(m)
+		}
+		n += m
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+func (s *stream) readExtent(p []byte) (int, error) {
+	for s.at < len(s.extents) && s.done == s.extents[s.at].Len {
+		s.at, s.done = s.at+1, 0
+	}
+	if s.at == len(s.extents) {
+		return 0, io.EOF
+	}
+	x := s.extents[s.at]
+	want := min(int64(len(p)), x.Len-s.done)
+	n, err := s.f.ReadAt(p[:want], x.Off+s.done)
+	s.done += int64(n)
+	if n > 0 && (err == nil || err == io.EOF) {
+		return n, nil
+	}
+	if err == io.EOF || err == nil {
+		return 0, fmt.Errorf("the file shrank while it was read: %w", io.ErrUnexpectedEOF)
+	}
+	return 0, err
+}
+
+// size is the length the file is recorded with when read bytes came out.
+func (s *stream) size(read int64) int64 {
+	if s.sparse {
+		return s.total
+	}
+	return read
+}
+
+// wait returns when done is closed, or with the cause when the run ends.
+func (x *run) wait(done <-chan struct{}) error {
+	select {
+	case <-done:
+		return nil
+	case <-x.ctx.Done():
+		return context.Cause(x.ctx)
+	}
+}

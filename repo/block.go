@@ -1,0 +1,191 @@
+package repo
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// Blocks hold the new chunks of one stream in order, compressed together.
+// What a block is sealed from was decoded again and compared before, because
+// encoders have written frames that nobody could read.
+
+const (
+	// deltaWindow spans the largest block below BlockSize and the largest
+	// dictionary, so that every byte of the dictionary stays in reach.
+	deltaWindow = 1 << 20
+	// storedAbove is the share of its size (1/storedAbove) a frame must save;
+	// below it the block is stored, which reads faster.
+	storedAbove = 32
+	// deltaPays: a delta frame above 1/deltaPays of its plaintext is weighed
+	// against a plain frame.
+	deltaPays = 16
+)
+
+// blockEncoder turns plaintext into the payload of a block and back. It owns
+// its encoders, decoder and buffers; one goroutine at a time.
+type blockEncoder struct {
+	fast, strong *zstd.Encoder
+	delta        *zstd.Encoder
+	dec          *blockDecoder
+	buf, alt     []byte
+	check        []byte
+	level        Level
+}
+
+// Level says how hard plain blocks are compressed.
+type Level uint8
+
+// The levels of plain blocks. Delta blocks have their own.
+const (
+	LevelFast    Level = iota // zstd fastest: what a first backup is bound by
+	LevelDefault              // zstd default: about 7 % smaller, a quarter slower
+)
+
+func newEncoder(l zstd.EncoderLevel, window int) (*zstd.Encoder, error) {
+	return zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(l),
+		zstd.WithEncoderConcurrency(1),
+		zstd.WithEncoderCRC(false), // the seal and the chunk ids are stronger
+		zstd.WithWindowSize(window),
+		zstd.WithLowerEncoderMem(true))
+}
+
+func newBlockEncoder(level Level) (*blockEncoder, error) {
+	dec, err := newBlockDecoder()
+	if err != nil {
+		return nil, err
+	}
+	return &blockEncoder{dec: dec, level: level}, nil
+}
+
+// plain compresses without a dictionary. The payload is valid until the next
+// call.
+func (e *blockEncoder) plain(p []byte) (payload []byte, c codec, err error) {
+	return e.plainAt(e.level, p)
+}
+
+func (e *blockEncoder) plainAt(l Level, p []byte) (payload []byte, c codec, err error) {
+	enc := &e.fast
+	level := zstd.SpeedFastest
+	if l == LevelDefault {
+		enc, level = &e.strong, zstd.SpeedDefault
+	}
+	if *enc == nil {
+		if *enc, err = newEncoder(level, BlockSize); err != nil {
+			return nil, 0, fmt.Errorf("zstd: %v", err)
+		}
+	}
+	e.buf = (*enc).EncodeAll(p, e.buf[:0])
+	if len(e.buf) >= len(p)-len(p)/storedAbove {
+		return p, codecStored, nil
+	}
+	if err := e.verify(e.buf, p, nil); err != nil {
+		return nil, 0, err
+	}
+	return e.buf, codecZstd, nil
+}
+
+// withDictionary compresses p against dict, or without it where that is about
+// as small: a dictionary ties the block to others, so it has to pay.
+func (e *blockEncoder) withDictionary(p, dict []byte) (payload []byte, c codec, err error) {
+	if e.delta == nil {
+		if e.delta, err = newEncoder(zstd.SpeedDefault, deltaWindow); err != nil {
+			return nil, 0, fmt.Errorf("zstd: %v", err)
+		}
+	}
+	// Id 0 keeps the frame readable by the reference decoder with a raw
+	// dictionary.
+	if err := e.delta.ResetWithOptions(nil, zstd.WithEncoderDictRaw(0, dict)); err != nil {
+		return nil, 0, fmt.Errorf("zstd dictionary: %v", err)
+	}
+	e.alt = e.delta.EncodeAll(p, e.alt[:0])
+	if len(e.alt) > len(p)/deltaPays {
+		// The same level for both, so that the dictionary is what is weighed.
+		payload, c, err := e.plainAt(LevelDefault, p)
+		if err != nil {
+			return nil, 0, err
+		}
+		if len(payload)-len(payload)/4 <= len(e.alt) {
+			return payload, c, nil
+		}
+	}
+	if err := e.verify(e.alt, p, dict); err != nil {
+		return nil, 0, err
+	}
+	return e.alt, codecDelta, nil
+}
+
+func (e *blockEncoder) verify(frame, want, dict []byte) error {
+	if cap(e.check) < len(want) {
+		e.check = make([]byte, 0, max(len(want), BlockSize))
+	}
+	got, err := e.dec.decode(e.check[:0], frame, dict, len(want))
+	if err == nil && !bytes.Equal(got, want) {
+		err = fmt.Errorf("it decodes to other bytes")
+	}
+	if err != nil {
+		return fmt.Errorf("block did not survive compression, nothing was written (memory or processor at fault?): %v", err)
+	}
+	return nil
+}
+
+// blockDecoder decodes frames; one goroutine at a time.
+type blockDecoder struct {
+	plain, dict *zstd.Decoder
+}
+
+func newBlockDecoder() (*blockDecoder, error) {
+	mk := func() (*zstd.Decoder, error) {
+		d, err := zstd.NewReader(nil,
+			zstd.WithDecoderConcurrency(1),
+			zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxMemory(MaxChunkSize),
+			zstd.WithDecoderMaxWindow(MaxChunkSize),
+			zstd.WithDecodeAllCapLimit(true))
+		if err != nil {
+			return nil, fmt.Errorf("zstd: %v", err)
+		}
+		return d, nil
+	}
+	plain, err := mk()
+	if err != nil {
+		return nil, err
+	}
+	dict, err := mk()
+	if err != nil {
+		return nil, err
+	}
+	return &blockDecoder{plain: plain, dict: dict}, nil
+}
+
+// decode appends the plaintext of a frame to dst, which must be exactly size
+// bytes long: neither more nor less is accepted, whatever the frame says.
+func (d *blockDecoder) decode(dst, frame, dict []byte, size int) ([]byte, error) {
+	if cap(dst)-len(dst) < size {
+		dst = append(make([]byte, 0, len(dst)+size), dst...)
+	}
+	// The cap limit makes the decoder fail rather than grow beyond it.
+	dst = dst[: len(dst) : len(dst)+size]
+	dec := d.plain
+	if dict != nil {
+		dec = d.dict
+		if err := dec.ResetWithOptions(nil, zstd.WithDecoderDictRaw(0, dict)); err != nil {
+			return nil, fmt.Errorf("%w: zstd dictionary: %v", ErrDamaged, err)
+		}
+	}
+	out, err := dec.DecodeAll(frame, dst)
+	if err != nil {
+		return nil, fmt.Errorf("%w: zstd: %v", ErrDamaged, err)
+	}
+	if len(out) != len(dst)+size {
+		return nil, fmt.Errorf("%w: block decodes to %d bytes, %d were recorded", ErrDamaged, len(out)-len(dst), size)
+	}
+	return out, nil
+}
+
+func (d *blockDecoder) close() {
+	d.plain.Close()
+	d.dict.Close()
+}

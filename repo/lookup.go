@@ -1,0 +1,206 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"github.com/generalbots/backupd/crypto"
+	"github.com/generalbots/backupd/index"
+)
+
+// Where chunks lie. Tree chunks are found through a table made of the tree
+// packs' trailers. Data chunks are found through the index while a writer has
+// it open, else through a table as well; so reading a repository never needs
+// the index, and a chunk the index does not know is looked for in the
+// trailers before it counts as lost.
+
+// tableSpots returns the look-up through the table of one kind.
+func (r *Repo) tableSpots(kind packKind) func(context.Context, *crypto.ID, []spot) ([]spot, error) {
+	t := &r.tables[kind-1]
+	return func(ctx context.Context, id *crypto.ID, dst []spot) ([]spot, error) {
+		if !t.loaded.Load() {
+			if err := r.loadTable(ctx, kind); err != nil {
+				return nil, err
+			}
+		}
+		return t.places.candidates(id, dst), nil
+	}
+}
+
+// loadTable reads the trailers of all packs of a kind. A pack that can not be
+// read is left out with a warning: its chunks may have copies elsewhere, and
+// who needs one that has not gets the error then.
+func (r *Repo) loadTable(ctx context.Context, kind packKind) error {
+	t := &r.tables[kind-1]
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.loaded.Load() {
+		return nil
+	}
+	err := r.eachTrailer(ctx, r.catalog.all(kind), func(number uint32, tr *trailer) error {
+		t.places.addTrailer(number, tr)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	t.loaded.Store(true)
+	return nil
+}
+
+// eachTrailer reads the trailers of the given packs on all cores and hands
+// each to use, from one goroutine at a time. Packs that can not be read are
+// left out with a warning.
+func (r *Repo) eachTrailer(ctx context.Context, numbers []uint32, use func(number uint32, t *trailer) error) error {
+	work := make(chan uint32)
+	var mu sync.Mutex
+	var firstErr error
+	var wg sync.WaitGroup
+	for range min(len(numbers), runtime.GOMAXPROCS(0)+1) {
+		wg.Go(func() {
+			for n := range work {
+				e, err := r.reader.pack(ctx, n)
+				mu.Lock()
+				switch {
+				case err == nil:
+					if firstErr == nil {
+						firstErr = use(n, e.val.trailer)
+					}
+				case ctx.Err() == nil:
+					r.mu.Lock()
+					r.warn(err.Error())
+					r.mu.Unlock()
+				}
+				mu.Unlock()
+				if err == nil {
+					r.reader.packs.release(e)
+				}
+			}
+		})
+	}
+	for _, n := range numbers {
+		if ctx.Err() != nil {
+			break
+		}
+		work <- n
+	}
+	close(work)
+	wg.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return firstErr
+}
+
+// dataSpots finds a data chunk for reading.
+func (r *Repo) dataSpots(ctx context.Context, id *crypto.ID, dst []spot) ([]spot, error) {
+	if r.index.Load() != nil && !r.tables[kindData-1].loaded.Load() {
+		n, block, ok, err := r.indexed(ctx, id)
+		if err == nil && ok {
+			return append(dst, spot{pack: n, block: uint16(block), chunk: anyChunk}), nil
+		}
+	}
+	return r.tableSpots(kindData)(ctx, id, dst)
+}
+
+// indexed asks the index for a data chunk in a pack that is in the store. It
+// opens the index when it is the first to ask.
+func (r *Repo) indexed(ctx context.Context, id *crypto.ID) (number, block uint32, ok bool, err error) {
+	if r.state == nil {
+		var buf [4]spot
+		spots, err := r.reader.candidates(ctx, kindData, id, anyDepth, buf[:0])
+		if len(spots) > 0 {
+			return spots[0].pack, uint32(spots[0].block), true, nil
+		}
+		if ctx.Err() == nil {
+			err = nil
+		}
+		return 0, 0, false, err
+	}
+	idx := r.index.Load()
+	if idx == nil {
+		if idx, err = r.openIndex(ctx); err != nil {
+			return 0, 0, false, err
+		}
+	}
+	p, ok, err := idx.Lookup(*id)
+	if err != nil || !ok {
+		return 0, 0, false, err
+	}
+	number, ok = r.catalog.lookup(p.Pack)
+	return number, p.Block, ok, nil
+}
+
+// openIndex opens the index and makes it agree with the packs that are there:
+// it forgets packs that are gone and reads those it does not know. An index
+// that can not be used is set aside and made anew; only when that fails too
+// is there an error.
+func (r *Repo) openIndex(ctx context.Context) (*index.Index, error) {
+	r.indexMu.Lock()
+	defer r.indexMu.Unlock()
+	if idx := r.index.Load(); idx != nil {
+		return idx, nil
+	}
+	o := index.Options{Dir: filepath.Join(r.options.StateDir, "index"), Repo: r.id, Key: r.keys.index, Logger: r.log}
+	idx, err := index.Open(o)
+	var unusable *index.UnusableError
+	if errors.As(err, &unusable) {
+		r.log.Warn("index is made anew", "reason", err)
+		if rerr := index.Reset(o.Dir); rerr != nil {
+			return nil, fmt.Errorf("%v; and it can not be replaced: %w", err, rerr)
+		}
+		idx, err = index.Open(o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := r.syncIndex(ctx, idx); err != nil {
+		idx.Close()
+		return nil, err
+	}
+	r.index.Store(idx)
+	return idx, nil
+}
+
+func (r *Repo) syncIndex(ctx context.Context, idx *index.Index) error {
+	have, err := idx.Packs()
+	if err != nil {
+		return err
+	}
+	var missing []uint32
+	for _, n := range r.catalog.all(kindData) {
+		id := r.catalog.info(n).id
+		if _, ok := have[id]; !ok {
+			missing = append(missing, n)
+		}
+		delete(have, id)
+	}
+	for id := range have {
+		if err := idx.RemovePack(id, nil); err != nil {
+			return err
+		}
+	}
+	return r.eachTrailer(ctx, missing, func(n uint32, t *trailer) error {
+		return idx.AddPack(t.header.pack, t.entries())
+	})
+}
+
+// addPack enters a pack this process has made durable in catalog, tables and
+// index.
+func (r *Repo) addPack(p *packResult) error {
+	n := r.catalog.add(packInfo{id: p.id, kind: p.kind, size: p.size})
+	t := &r.tables[p.kind-1]
+	t.mu.Lock()
+	if t.loaded.Load() {
+		t.places.addTrailer(n, p.trailer)
+	}
+	t.mu.Unlock()
+	if idx := r.index.Load(); idx != nil && p.kind == kindData {
+		return idx.AddPack(p.id, p.entries)
+	}
+	return nil
+}

@@ -1,0 +1,205 @@
+package repo
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/generalbots/backupd/crypto"
+	"github.com/generalbots/backupd/internal/store"
+)
+
+// packInfo is a pack as the store lists it.
+type packInfo struct {
+	id   crypto.PackID
+	kind packKind
+	size int64
+}
+
+// catalog numbers the packs that are in the store, so that tables can name a
+// pack by four bytes. Numbers are of this process only and are not used again.
+type catalog struct {
+	mu     sync.RWMutex // guards all below
+	packs  []packInfo
+	number map[crypto.PackID]uint32 // of packs that are there
+	odd    []string                 // names below packs/ that no pack has
+}
+
+// listPacks reads the catalog. A listing that fails is an error: it must
+// never look like an empty repository.
+func listPacks(ctx context.Context, st store.Store) (*catalog, error) {
+	infos, err := st.List(ctx, "packs")
+	if err != nil {
+		return nil, fmt.Errorf("list packs: %w", err)
+	}
+	c := &catalog{number: make(map[crypto.PackID]uint32, len(infos))}
+	for _, in := range infos {
+		id, kind, ok := parsePackName(in.Name)
+		if !ok {
+			c.odd = append(c.odd, in.Name)
+			continue
+		}
+		c.add(packInfo{id: id, kind: kind, size: in.Size})
+	}
+	return c, nil
+}
+
+func (c *catalog) add(p packInfo) uint32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n, ok := c.number[p.id]; ok {
+		return n
+	}
+	n := uint32(len(c.packs))
+	c.packs = append(c.packs, p)
+	c.number[p.id] = n
+	return n
+}
+
+// remove forgets packs; their numbers stay taken.
+func (c *catalog) remove(ids ...crypto.PackID) {
+	c.mu.Lock()
+	for _, id := range ids {
+		delete(c.number, id)
+	}
+	c.mu.Unlock()
+}
+
+func (c *catalog) lookup(id crypto.PackID) (uint32, bool) {
+	c.mu.RLock()
+	n, ok := c.number[id]
+	c.mu.RUnlock()
+	return n, ok
+}
+
+// info returns the pack of a number, whether or not it is still there.
+func (c *catalog) info(n uint32) packInfo {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.packs[n]
+}
+
+// alive returns the pack of a number unless it was removed.
+func (c *catalog) alive(n uint32) (packInfo, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if int(n) >= len(c.packs) {
+		return packInfo{}, false
+	}
+	p := c.packs[n]
+	m, ok := c.number[p.id]
+	return p, ok && m == n
+}
+
+// all lists the numbers of the packs of one kind, or of both for kind 0, in
+// the order of the listing.
+func (c *catalog) all(kind packKind) []uint32 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	out := make([]uint32, 0, len(c.number))
+	for n, p := range c.packs {
+		if m, ok := c.number[p.id]; ok && int(m) == n && (kind == 0 || p.kind == kind) {
+			out = append(out, uint32(n))
+		}
+	}
+	return out
+}
+
+// pack is an open pack: its table and what is needed to read its blocks.
+type pack struct {
+	number  uint32
+	trailer *trailer
+	header  [headerSize]byte
+	sealer  *crypto.PackSealer
+	object  store.Object
+}
+
+// openPackFile reads and proves header, footer and trailer of a pack.
+func openPackFile(ctx context.Context, st store.Store, key crypto.Key, repo crypto.RepoID, maxSize int64, number uint32, info packInfo) (_ *pack, err error) {
+	name := packName(info.id, info.kind)
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("pack %s: %w", info.id, err)
+		}
+	}()
+	if info.size < headerSize+footerSize+2*crypto.Overhead || info.size > maxSize {
+		return nil, fmt.Errorf("%w: it has %d bytes, a pack has at most %d", ErrDamaged, info.size, maxSize)
+	}
+	obj, err := st.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			obj.Close()
+		}
+	}()
+	if obj.Size() != info.size {
+		return nil, fmt.Errorf("%w: its size changed from %d to %d bytes", ErrDamaged, info.size, obj.Size())
+	}
+	p := &pack{number: number, object: obj, sealer: crypto.NewPackSealer(key, info.id)}
+	var foot [footerSize]byte
+	if _, err := obj.ReadAt(p.header[:], 0); err != nil {
+		return nil, err
+	}
+	if _, err := obj.ReadAt(foot[:], info.size-footerSize); err != nil {
+		return nil, err
+	}
+	h, err := decodePackHeader(p.header[:])
+	if err != nil {
+		return nil, err
+	}
+	if h.repo != repo || h.pack != info.id || h.kind != info.kind {
+		return nil, fmt.Errorf("%w: its header belongs to pack %s of repository %s", ErrDamaged, h.pack, h.repo)
+	}
+	n, err := decodeFooter(foot[:])
+	if err != nil {
+		return nil, err
+	}
+	if n < TrailerBucket+crypto.Overhead || int64(n) > info.size-headerSize-footerSize {
+		return nil, fmt.Errorf("%w: trailer of %d bytes", ErrDamaged, n)
+	}
+	sealed := make([]byte, n)
+	if _, err := obj.ReadAt(sealed, info.size-footerSize-int64(n)); err != nil {
+		return nil, err
+	}
+	var aadBuf [aadSize]byte
+	aad := appendAAD(aadBuf[:0], &p.header, partTrailer, codecStored, 0, n-crypto.Overhead, n)
+	plain, err := p.sealer.Open(make([]byte, 0, n-crypto.Overhead), sealed, aad, partTrailer, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%w: trailer: %v", ErrDamaged, err)
+	}
+	if p.trailer, err = decodeTrailer(plain, info.size, n); err != nil {
+		return nil, err
+	}
+	p.trailer.header = h
+	return p, nil
+}
+
+func (p *pack) memory() int64 { return p.trailer.memory() + 1024 }
+
+// payload reads and opens one block without decoding it. The result lies in
+// buf if that is large enough.
+func (p *pack) payload(block uint32, buf []byte) ([]byte, error) {
+	r := &p.trailer.blocks[block]
+	part := byte(partBlock)
+	if r.codec == codecPad {
+		part = partPad
+	}
+	if cap(buf) < int(r.sealed) {
+		buf = make([]byte, r.sealed)
+	}
+	buf = buf[:r.sealed]
+	if _, err := p.object.ReadAt(buf, int64(r.offset)); err != nil {
+		return nil, fmt.Errorf("pack %s block %d: %w", p.trailer.header.pack, block, err)
+	}
+	var aadBuf [aadSize]byte
+	// A block's AAD has the length of what was sealed, the payload; the
+	// decoded length stands in the trailer, which is sealed itself.
+	aad := appendAAD(aadBuf[:0], &p.header, part, r.codec, block, int(r.sealed)-crypto.Overhead, int(r.sealed))
+	out, err := p.sealer.Open(buf[:0], buf, aad, part, block)
+	if err != nil {
+		return nil, fmt.Errorf("pack %s block %d: %w: %v", p.trailer.header.pack, block, ErrDamaged, err)
+	}
+	return out, nil
+}

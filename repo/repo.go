@@ -1,0 +1,362 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/generalbots/backupd/crypto"
+	"github.com/generalbots/backupd/index"
+	"github.com/generalbots/backupd/internal/durable"
+	"github.com/generalbots/backupd/internal/store"
+)
+
+// Names of the locks of a repository. Who writes snapshots or keys holds
+// writerLock, everybody holds useLock shared, gc holds both alone.
+const (
+	writerLock = "writer"
+	useLock    = "use"
+)
+
+// Options say how a repository is opened.
+type Options struct {
+	// StateDir is this host's directory for the index and the head. Without
+	// one nothing is remembered outside the repository: the index is made in
+	// memory and a repository that went back in time is not noticed.
+	StateDir string
+	// Program is what manifests say wrote them.
+	Program string
+	// Logger gets what a person may want to know later; nil discards it.
+	Logger *slog.Logger
+}
+
+// InitOptions say what a new repository is like.
+type InitOptions struct {
+	Config Config // the zero value stands for DefaultConfig
+	Slots  []NewSlot
+}
+
+// NewSlot is a key slot to be made.
+type NewSlot struct {
+	Label      string // for people, at most crypto.MaxSlotLabel bytes
+	Credential crypto.Credential
+	Params     crypto.SlotParams // of a passphrase; the zero value stands for the default
+}
+
+func (s NewSlot) slot() newSlot {
+	if s.Params == (crypto.SlotParams{}) {
+		s.Params = crypto.DefaultSlotParams()
+	}
+	return newSlot{label: s.Label, credential: s.Credential, params: s.Params}
+}
+
+// Repo is an open repository. Its methods may be called at the same time, but
+// one Writer, GC or key change at a time.
+type Repo struct {
+	store    store.Store
+	state    durable.FS // nil without a state directory
+	stateDir io.Closer  // of state, when Open made it
+	options  Options
+	log      *slog.Logger
+	id       crypto.RepoID
+	master   *crypto.MasterKey
+	slot     crypto.SlotInfo
+	keys     subKeys
+	files    *fileKeys
+	config   Config
+	use      io.Closer
+	ids      *IDSource
+
+	catalog *catalog
+	reader  *Reader
+	tables  [2]struct { // by kind-1: where chunks lie, made from trailers when first asked for
+		mu     sync.Mutex // guards loaded
+		loaded atomic.Bool
+		places *places
+	}
+
+	mu       sync.Mutex // guards the fields below
+	chain    *chain
+	head     *head
+	rollback error // why the repository must not be written
+	warnings []string
+	damaged  *damageList
+	distrust bool // packs or blocks are known to be lost, or nothing is known
+
+	// Of the writer, which holds writerLock.
+	writing   io.Closer
+	writer    writerID
+	publisher *publisher
+	index     atomic.Pointer[index.Index]
+	indexMu   sync.Mutex // guards opening the index
+}
+
+// subKeys are the keys of one purpose each.
+type subKeys struct{ data, tree, pack, index crypto.Key }
+
+// Init makes a repository in an empty store. At least one slot is needed.
+// ErrExists when there is one already.
+func Init(ctx context.Context, st store.Store, o InitOptions) (crypto.RepoID, error) {
+	var none crypto.RepoID
+	lock, err := st.Lock(ctx, writerLock, store.LockExclusive)
+	if err != nil {
+		return none, err
+	}
+	defer lock.Close()
+	if len(o.Slots) == 0 {
+		return none, errors.New("a repository needs a key file, a passphrase or a recovery code to open it with")
+	}
+	if o.Config.PackSize == 0 {
+		o.Config = DefaultConfig(time.Now())
+	}
+	id, err := crypto.NewRepoID()
+	if err != nil {
+		return none, err
+	}
+	master, err := crypto.GenerateMasterKey()
+	if err != nil {
+		return none, err
+	}
+	defer master.Wipe()
+	slots := make([]newSlot, len(o.Slots))
+	for i, s := range o.Slots {
+		slots[i] = s.slot()
+	}
+	return id, createRepository(ctx, st, id, master, &o.Config, slots)
+}
+
+// ReadID returns the id of the repository in a store. It needs no key.
+// ErrNoRepository, ErrNewerFormat, ErrDamaged.
+func ReadID(ctx context.Context, st store.Store) (crypto.RepoID, error) { return readFormat(ctx, st) }
+
+// Open opens a repository with the first credential that fits. It reads the
+// snapshots and lists the packs; nothing else is read before it is needed.
+//
+// crypto.ErrWrongKey, ErrNoRepository, ErrNewerFormat, ErrDamaged, and a
+// *store.LockedError while gc has the repository to itself. A repository that
+// is older than this host remembers is opened, but not for writing.
+func Open(ctx context.Context, st store.Store, creds []crypto.Credential, o Options) (_ *Repo, err error) {
+	r := &Repo{store: st, options: o, log: o.Logger, ids: NewIDSource()}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	if r.id, err = readFormat(ctx, st); err != nil {
+		return nil, err
+	}
+	if r.use, err = st.Lock(ctx, useLock, store.LockShared); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			r.Close()
+		}
+	}()
+	if err = r.unlock(ctx, creds); err != nil {
+		return nil, err
+	}
+	if r.config, err = readConfig(ctx, st, r.files); err != nil {
+		return nil, err
+	}
+	if r.chain, err = loadChain(ctx, st, r.files); err != nil {
+		return nil, err
+	}
+	if r.catalog, err = listPacks(ctx, st); err != nil {
+		return nil, err
+	}
+	r.reader = newReader(r)
+	r.reader.tree = r.tableSpots(kindTree)
+	r.reader.data = r.dataSpots
+	for i := range r.tables {
+		r.tables[i].places = newPlaces()
+	}
+	for _, p := range r.chain.problems {
+		r.warn(p.Error())
+	}
+	return r, r.openState()
+}
+
+// unlock tries the credentials on the key slots.
+func (r *Repo) unlock(ctx context.Context, creds []crypto.Credential) error {
+	if len(creds) == 0 {
+		return fmt.Errorf("%w: no key file, passphrase or recovery code was given", crypto.ErrWrongKey)
+	}
+	var first error
+	for _, c := range creds {
+		m, slot, err := openSlots(ctx, r.store, r.id, c)
+		if err == nil {
+			r.master, r.slot = m, slot
+			r.keys = subKeys{
+				data: m.Derive(crypto.PurposeDataID), tree: m.Derive(crypto.PurposeTreeID),
+				pack: m.Derive(crypto.PurposePack), index: m.Derive(crypto.PurposeIndex),
+			}
+			r.files = newFileKeys(m, r.id, slot.Epoch)
+			return nil
+		}
+		if first == nil || errors.Is(first, crypto.ErrWrongKey) {
+			first = err
+		}
+	}
+	return first
+}
+
+// openState reads what this host remembers of the repository.
+func (r *Repo) openState() error {
+	if r.options.StateDir == "" && r.state == nil {
+		return nil
+	}
+	var err error
+	if r.state == nil {
+		dir, err := durable.OS(r.options.StateDir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // made by the first writer
+		}
+		if err != nil {
+			return fmt.Errorf("state directory: %w", err)
+		}
+		r.state, r.stateDir = dir, dir
+	}
+	r.damaged, err = readDamage(r.state, r.id)
+	if err != nil {
+		r.warn(err.Error())
+	}
+	r.head, err = readHead(r.state, r.id)
+	switch {
+	case err != nil:
+		r.rollback = err
+	case r.head == nil:
+		if len(r.chain.files) > 0 {
+			r.warn("this host has not seen the repository before: whether it is the newest state can not be told")
+		}
+	default:
+		r.rollback = r.chain.compareHead(r.head)
+	}
+	if r.rollback != nil {
+		r.warn(fmt.Sprintf("opened read only: %v; if that is as it should be, run: backupd repo check --accept-head", r.rollback))
+	}
+	return nil
+}
+
+func (r *Repo) warn(text string) { r.warnings = append(r.warnings, text) }
+
+// Close gives the repository back. A Writer must have been closed before.
+func (r *Repo) Close() error {
+	var errs []error
+	if r.reader != nil {
+		r.reader.close()
+	}
+	if idx := r.index.Swap(nil); idx != nil {
+		errs = append(errs, idx.Close())
+	}
+	if r.stateDir != nil {
+		errs = append(errs, r.stateDir.Close())
+	}
+	if r.use != nil {
+		errs = append(errs, r.use.Close())
+	}
+	if r.master != nil {
+		r.master.Wipe()
+	}
+	return errors.Join(errs...)
+}
+
+// ID returns the id of the repository.
+func (r *Repo) ID() crypto.RepoID { return r.id }
+
+// Config returns what was fixed when the repository was made.
+func (r *Repo) Config() *Config { return &r.config }
+
+// Slot returns the key slot that opened the repository.
+func (r *Repo) Slot() crypto.SlotInfo { return r.slot }
+
+// Reader returns the reader of this repository.
+func (r *Repo) Reader() *Reader { return r.reader }
+
+// NewID returns an id for a snapshot, above all it has returned before.
+func (r *Repo) NewID(now time.Time) (string, error) { return r.ids.Next(now) }
+
+// GearMaterial returns what the repository's chunker table is made of.
+func (r *Repo) GearMaterial() *[2048]byte { return r.master.GearMaterial() }
+
+// Warnings returns what is wrong or not known, in words for people.
+func (r *Repo) Warnings() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string(nil), r.warnings...)
+}
+
+// Snapshots returns the live snapshots, oldest first. They are shared: not to
+// be changed.
+func (r *Repo) Snapshots() []*Snapshot {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.chain.snapshots
+}
+
+// Forgotten returns the snapshots that can still be undeleted.
+func (r *Repo) Forgotten() []*Snapshot {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.chain.forgotten
+}
+
+// Resolve finds a live snapshot by "latest" or a unique beginning of its id.
+// ErrNotFound says what there is instead.
+func (r *Repo) Resolve(query string) (*Snapshot, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.chain.resolve(query)
+}
+
+// Manifest reads the manifest of a snapshot with its problems, which listings
+// leave out.
+func (r *Repo) Manifest(ctx context.Context, s *Snapshot) (*Manifest, error) {
+	return readSnapshot(ctx, r.store, r.files, s)
+}
+
+// Root returns the root directory of a part.
+func (r *Repo) Root(p *Part) (*Entry, error) {
+	var e Entry
+	if len(p.Root) == 0 {
+		return nil, fmt.Errorf("part %s: %w: it failed and holds nothing", p.Source, ErrNotFound)
+	}
+	if err := decodeEntry(p.Root, &e); err != nil {
+		return nil, err
+	}
+	if e.Type != TypeDirectory {
+		return nil, fmt.Errorf("%w: the root of part %s is no directory", ErrDamaged, p.Source)
+	}
+	return &e, nil
+}
+
+// SetRoot makes e the root directory of the part.
+func (p *Part) SetRoot(e *Entry) (err error) {
+	p.Root, err = encodeEntry(nil, e)
+	return err
+}
+
+// Dir returns a reader of a directory's entries.
+func (rd *Reader) Dir(d Dir) *DirReader { return newDirReader(rd, d) }
+
+// Content returns a reader of a file's chunk list.
+func (rd *Reader) Content(c *Content) *ContentReader { return newContentReader(rd, c) }
+
+func (r *Repo) idKey(kind packKind) crypto.Key {
+	if kind == kindTree {
+		return r.keys.tree
+	}
+	return r.keys.data
+}
+
+func (r *Repo) openPack(ctx context.Context, number uint32) (*pack, error) {
+	info, ok := r.catalog.alive(number)
+	if !ok {
+		return nil, fmt.Errorf("pack %d: %w: it was removed", number, ErrNotFound)
+	}
+	return openPackFile(ctx, r.store, r.keys.pack, r.id, int64(r.config.PackSize), number, info)
+}

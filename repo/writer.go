@@ -1,0 +1,339 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/generalbots/backupd/crypto"
+)
+
+// Writer adds one snapshot to a repository. It keeps these promises:
+//
+//  1. an index entry exists only for a durable pack;
+//  2. a manifest exists only if all it reaches is durable;
+//  3. a crash at any point loses work, never data: what was published without
+//     a manifest is found by its chunk ids and used again;
+//  4. the next start repairs nothing, it reads the packs the index lacks as
+//     it would read any other.
+//
+// The order is: packs durable, index told, manifest last. Lanes of one writer
+// may work at the same time.
+type Writer struct {
+	r      *Repo
+	level  Level
+	cancel context.CancelCauseFunc
+	ctx    context.Context
+	data   *packStream
+	pages  *packStream
+	tree   *Lane // of the tree writer's goroutine
+	done   bool
+
+	// pending holds the ids of chunks that are on their way into a pack no
+	// index knows yet.
+	pending [pendingShards]pendingShard
+	hits    []atomic.Uint32 // by pack number: a chunk there was not stored again
+
+	failMu sync.Mutex // guards failed
+	failed error
+
+	depsMu sync.Mutex // guards deps
+	deps   map[blockKey][]blockKey
+
+	newBytes    atomic.Int64
+	storedBytes atomic.Int64
+	deltaBlocks atomic.Int64
+}
+
+const (
+	pendingShards = 64
+	maxDeps       = 100_000
+)
+
+type pendingShard struct {
+	mu  sync.Mutex // guards ids
+	ids map[crypto.ID]struct{}
+}
+
+// WriterOptions are the choices of one run.
+type WriterOptions struct {
+	Level Level
+}
+
+// NewWriter starts a snapshot. It takes the writer's lock of the repository
+// and fails with a *store.LockedError when another holds it. Close it in any
+// case.
+func (r *Repo) NewWriter(ctx context.Context, o WriterOptions) (*Writer, error) {
+	if err := r.beginWriting(ctx); err != nil {
+		return nil, err
+	}
+	w := &Writer{r: r, level: o.Level, deps: make(map[blockKey][]blockKey)}
+	w.ctx, w.cancel = context.WithCancelCause(ctx)
+	for i := range w.pending {
+		w.pending[i].ids = make(map[crypto.ID]struct{})
+	}
+	w.hits = make([]atomic.Uint32, len(r.catalog.packs))
+	w.data, w.pages = w.newStream(kindData), w.newStream(kindTree)
+	var err error
+	if w.tree, err = w.newLane(kindTree); err != nil {
+		w.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (w *Writer) newStream(kind packKind) *packStream {
+	r := w.r
+	return &packStream{
+		kind: kind, epoch: r.config.KeyEpoch, repo: r.id, writer: r.writer,
+		key: r.keys.pack, size: int64(r.config.PackSize), store: r.store,
+		publish: w.published, failed: w.fail,
+		slots: make(chan struct{}, publishing),
+	}
+}
+
+func (w *Writer) stream(kind packKind) *packStream {
+	if kind == kindTree {
+		return w.pages
+	}
+	return w.data
+}
+
+// fail records the first failure and stops the writer's work.
+func (w *Writer) fail(err error) {
+	w.failMu.Lock()
+	if w.failed == nil {
+		w.failed = err
+		w.cancel(err)
+	}
+	w.failMu.Unlock()
+}
+
+// check makes an error the writer's failure, and a failure everybody's error.
+func (w *Writer) check(err error) error {
+	if err != nil {
+		w.fail(err)
+	}
+	w.failMu.Lock()
+	defer w.failMu.Unlock()
+	return w.failed
+}
+
+// known tells whether a chunk need not be stored, and claims it for the
+// caller when it does.
+func (w *Writer) known(ctx context.Context, kind packKind, id *crypto.ID) (bool, error) {
+	shard := &w.pending[id[idSize-1]%pendingShards]
+	shard.mu.Lock()
+	_, pending := shard.ids[*id]
+	shard.mu.Unlock()
+	if pending {
+		return true, nil
+	}
+	stored, err := w.stored(ctx, kind, id)
+	if err != nil || stored {
+		return stored, err
+	}
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	if _, pending = shard.ids[*id]; pending {
+		return true, nil
+	}
+	shard.ids[*id] = struct{}{}
+	return false, nil
+}
+
+// stored tells whether a durable pack that is in the store has the chunk.
+func (w *Writer) stored(ctx context.Context, kind packKind, id *crypto.ID) (bool, error) {
+	if kind == kindData {
+		n, block, ok, err := w.r.indexed(ctx, id)
+		if err != nil || !ok || w.r.isDamaged(n, block) {
+			return false, err
+		}
+		w.hit(n)
+		return true, nil
+	}
+	var buf [4]spot
+	spots, err := w.r.reader.candidates(ctx, kind, id, anyDepth, buf[:0])
+	if len(spots) == 0 || w.r.isDamaged(spots[0].pack, uint32(spots[0].block)) {
+		// A tree pack that can not be read has nothing to offer; check says so.
+		if ctx.Err() != nil {
+			return false, err
+		}
+		return false, nil
+	}
+	w.hit(spots[0].pack)
+	return true, nil
+}
+
+func (w *Writer) hit(pack uint32) {
+	if int(pack) < len(w.hits) && w.hits[pack].Load() == 0 {
+		w.hits[pack].Store(1)
+	}
+}
+
+// Has tells whether all chunks of a content are stored. A run whose base may
+// have lost packs asks before it takes a file over unread.
+func (w *Writer) Has(ctx context.Context, c *Content) (bool, error) {
+	cr := newContentReader(w.r.reader, c)
+	for {
+		ref, ok, err := cr.Next(ctx)
+		if err != nil {
+			return false, nil
+		}
+		if !ok {
+			return true, nil
+		}
+		if stored, err := w.stored(ctx, kindData, &ref.ID); err != nil || !stored {
+			return false, err
+		}
+	}
+}
+
+// published records a durable pack: in the catalog, the tables and the index.
+// Its chunks need no claim any more.
+func (w *Writer) published(ctx context.Context, p *packResult) error {
+	if err := w.r.addPack(p); err != nil {
+		return err
+	}
+	for i := range p.entries {
+		id := &p.entries[i].ID
+		shard := &w.pending[id[idSize-1]%pendingShards]
+		shard.mu.Lock()
+		delete(shard.ids, *id)
+		shard.mu.Unlock()
+	}
+	return nil
+}
+
+// reach sums the plaintext of all blocks that must be decoded for these.
+func (w *Writer) reach(ctx context.Context, from []blockKey) (int64, error) {
+	rd := w.r.reader
+	seen := make(map[blockKey]struct{}, 2*len(from))
+	todo := from
+	var sum int64
+	for len(todo) > 0 {
+		key := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if _, ok := seen[key]; ok {
+			continue
+		}
+		seen[key] = struct{}{}
+		plain, deps, err := w.dependencies(ctx, rd, key)
+		if err != nil {
+			return 0, err
+		}
+		if sum += plain; sum > MaxReach {
+			return sum, nil
+		}
+		todo = append(todo, deps...)
+	}
+	return sum, nil
+}
+
+// dependencies names the blocks a block's dictionary is taken from.
+func (w *Writer) dependencies(ctx context.Context, rd *Reader, key blockKey) (int64, []blockKey, error) {
+	e, err := rd.pack(ctx, key.pack)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer rd.packs.release(e)
+	t := e.val.trailer
+	rec := &t.blocks[key.block]
+	if rec.dicts == 0 {
+		return int64(rec.plain), nil, nil
+	}
+	w.depsMu.Lock()
+	deps, ok := w.deps[key]
+	w.depsMu.Unlock()
+	if ok {
+		return int64(rec.plain), deps, nil
+	}
+	for i := range uint32(rec.dicts) {
+		id := t.dict(rec.dictAt + i)
+		var buf [4]spot
+		spots, _ := rd.candidates(ctx, t.header.kind, &id, rec.depth, buf[:0])
+		if len(spots) == 0 {
+			continue
+		}
+		k := blockKey{spots[0].pack, uint32(spots[0].block)}
+		if len(deps) == 0 || deps[len(deps)-1] != k {
+			deps = append(deps, k)
+		}
+	}
+	w.depsMu.Lock()
+	if len(w.deps) >= maxDeps {
+		clear(w.deps)
+	}
+	w.deps[key] = deps
+	w.depsMu.Unlock()
+	return int64(rec.plain), deps, nil
+}
+
+// Tree returns the writer of this snapshot's tree; one goroutine uses it.
+func (w *Writer) Tree() *TreeWriter { return newTreeWriter(w.tree) }
+
+// NewBytes and StoredBytes say how much plaintext this writer has found new,
+// and what its blocks take in the packs. DeltaBlocks counts those that have a
+// dictionary. They may be called at any time.
+func (w *Writer) NewBytes() int64    { return w.newBytes.Load() }
+func (w *Writer) StoredBytes() int64 { return w.storedBytes.Load() }
+func (w *Writer) DeltaBlocks() int64 { return w.deltaBlocks.Load() }
+
+// Commit makes the snapshot m, all of whose lanes were flushed, part of the
+// repository. When it returns nil the snapshot is durable. When it fails, the
+// snapshot may exist all the same if the failure came after its rename; the
+// next start then finds it.
+func (w *Writer) Commit(ctx context.Context, m *Manifest) error {
+	if w.done {
+		return errors.New("this writer has committed already")
+	}
+	if err := w.tree.Flush(ctx); err != nil {
+		return err
+	}
+	for _, s := range []*packStream{w.data, w.pages} {
+		if err := w.check(s.flush(ctx)); err != nil {
+			return err
+		}
+	}
+	for i := range w.pending {
+		if n := len(w.pending[i].ids); n > 0 {
+			return w.check(fmt.Errorf("internal error: a lane was not flushed before the commit, %d chunks are in no pack", n))
+		}
+	}
+	if err := w.confirmHits(ctx); err != nil {
+		return w.check(err)
+	}
+	w.done = true
+	return w.r.commitManifest(ctx, m)
+}
+
+// confirmHits is S0 of the write order: whatever deduplication relied on must
+// still be there when the manifest is written.
+func (w *Writer) confirmHits(ctx context.Context) error {
+	now, err := listPacks(ctx, w.r.store)
+	if err != nil {
+		return err
+	}
+	for n := range w.hits {
+		if w.hits[n].Load() == 0 {
+			continue
+		}
+		p := w.r.catalog.info(uint32(n))
+		if _, ok := now.lookup(p.id); !ok {
+			return fmt.Errorf("pack %s was there when the backup began and is gone now; run the backup again: %w", p.id, ErrDamaged)
+		}
+	}
+	return nil
+}
+
+// Close ends the writer: what was not committed is dropped, the packs that
+// were already published stay for the next run to use, the lock is released.
+func (w *Writer) Close() error {
+	w.cancel(context.Canceled)
+	for _, s := range []*packStream{w.data, w.pages} {
+		s.abandon()
+	}
+	return w.r.endWriting()
+}

@@ -1,0 +1,257 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/generalbots/backupd/crypto"
+	"github.com/generalbots/backupd/internal/durable"
+	"github.com/generalbots/backupd/internal/store"
+)
+
+// sweeper is a store that leaves temporary files behind when its process dies.
+type sweeper interface {
+	Sweep(ctx context.Context) error
+}
+
+// lockForWriting takes the writer's lock and reads again what another writer
+// may have changed since the repository was opened.
+func (r *Repo) lockForWriting(ctx context.Context) (err error) {
+	if r.rollback != nil {
+		return fmt.Errorf("%w: %w", ErrReadOnly, r.rollback)
+	}
+	if r.writing != nil {
+		return errors.New("internal error: the repository is being written already")
+	}
+	lock, err := r.store.Lock(ctx, writerLock, store.LockExclusive)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			lock.Close()
+		}
+	}()
+	if s, ok := r.store.(sweeper); ok {
+		if err := s.Sweep(ctx); err != nil {
+			return err
+		}
+	}
+	c, err := loadChain(ctx, r.store, r.files)
+	if err != nil {
+		return err
+	}
+	now, err := listPacks(ctx, r.store)
+	if err != nil {
+		return err
+	}
+	r.catalog.follow(now)
+	if err := r.openStateForWriting(c); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.chain = c
+	r.mu.Unlock()
+	r.publisher = &publisher{st: r.store, keys: r.files, writer: r.writer, chain: c}
+	r.writing = lock
+	return nil
+}
+
+// openStateForWriting makes the state directory if need be and takes the
+// writer id from it. Without one every run is a writer of its own.
+func (r *Repo) openStateForWriting(c *chain) (err error) {
+	if r.options.StateDir == "" && r.state == nil {
+		r.writer, err = newWriter()
+		return err
+	}
+	if r.state == nil {
+		if err := durable.MakeRoot(r.options.StateDir); err != nil {
+			return fmt.Errorf("state directory: %w", err)
+		}
+		dir, err := durable.OS(r.options.StateDir)
+		if err != nil {
+			return fmt.Errorf("state directory: %w", err)
+		}
+		r.state, r.stateDir = dir, dir
+	}
+	if r.head != nil {
+		if err := c.compareHead(r.head); err != nil {
+			return fmt.Errorf("%w: %w", ErrReadOnly, err)
+		}
+	}
+	r.writer, err = writerFor(r.state, c)
+	return err
+}
+
+// follow makes the catalog agree with a newer listing.
+func (c *catalog) follow(now *catalog) {
+	for _, n := range c.all(0) {
+		if id := c.info(n).id; !hasPack(now, id) {
+			c.remove(id)
+		}
+	}
+	for _, p := range now.packs {
+		c.add(p)
+	}
+	c.mu.Lock()
+	c.odd = now.odd
+	c.mu.Unlock()
+}
+
+// unlockWriting ends what lockForWriting began.
+func (r *Repo) unlockWriting() error {
+	if r.writing == nil {
+		return nil
+	}
+	err := r.writing.Close()
+	r.writing, r.publisher = nil, nil
+	return err
+}
+
+func (r *Repo) beginWriting(ctx context.Context) error {
+	if err := r.lockForWriting(ctx); err != nil {
+		return err
+	}
+	if err := r.comparePacks(); err != nil {
+		r.unlockWriting()
+		return err
+	}
+	return nil
+}
+
+func (r *Repo) endWriting() error {
+	var errs []error
+	if idx := r.index.Swap(nil); idx != nil {
+		errs = append(errs, idx.Close())
+	}
+	return errors.Join(append(errs, r.unlockWriting())...)
+}
+
+// commitManifest is S1 and S2 of the write order: the manifest, then what
+// this host remembers. When only the latter fails the snapshot is there, and
+// the error says so.
+func (r *Repo) commitManifest(ctx context.Context, m *Manifest) error {
+	m.Program = r.options.Program
+	_, err := r.publisher.snapshot(ctx, m)
+	r.adoptChain()
+	if err != nil {
+		return err
+	}
+	return r.remember()
+}
+
+func (r *Repo) adoptChain() {
+	r.mu.Lock()
+	if !r.publisher.stale {
+		r.chain = r.publisher.chain
+	}
+	r.mu.Unlock()
+}
+
+// remember moves the head forward and notes which packs there are.
+func (r *Repo) remember() error {
+	if r.state == nil {
+		return nil
+	}
+	h := r.head.forward(r.id, r.chain)
+	if err := writeHead(r.state, h); err != nil {
+		return fmt.Errorf("it is in the repository, but the state directory could not be written: %w", err)
+	}
+	r.head = h
+	return writePackList(r.state, r.id, r.catalog)
+}
+
+// Forget removes snapshots by a record each. Their space comes back with the
+// next GC, until which Undelete takes it back.
+func (r *Repo) Forget(ctx context.Context, ids ...string) error {
+	return r.record(ctx, ids, func(id string) error { return r.publisher.forget(ctx, id, time.Now()) })
+}
+
+// Undelete takes back that snapshots were forgotten. ErrNotFound once GC has
+// removed one.
+func (r *Repo) Undelete(ctx context.Context, ids ...string) error {
+	return r.record(ctx, ids, func(id string) error { return r.publisher.undelete(ctx, id, time.Now()) })
+}
+
+func (r *Repo) record(ctx context.Context, ids []string, publish func(id string) error) (err error) {
+	if err := r.lockForWriting(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.unlockWriting()) }()
+	for _, id := range ids {
+		err := publish(id)
+		r.adoptChain()
+		if err != nil {
+			return err
+		}
+	}
+	return r.remember()
+}
+
+// AcceptHead takes the repository as it is for its newest state, whatever
+// this host remembers of it.
+func (r *Repo) AcceptHead(ctx context.Context) (err error) {
+	r.rollback, r.head = nil, nil
+	if err := r.lockForWriting(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.unlockWriting()) }()
+	if r.state == nil {
+		return errors.New("there is no state directory to remember the repository in; give --state-dir")
+	}
+	if err := acceptHead(r.state, r.id, r.chain); err != nil {
+		return err
+	}
+	r.head, err = readHead(r.state, r.id)
+	if err != nil {
+		return err
+	}
+	return writePackList(r.state, r.id, r.catalog)
+}
+
+// Keys lists the key slots that can be used.
+func (r *Repo) Keys(ctx context.Context) ([]crypto.SlotInfo, error) {
+	slots, err := listSlots(ctx, r.store)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]crypto.SlotInfo, 0, len(slots))
+	for _, s := range slots {
+		if s.err != nil {
+			r.mu.Lock()
+			r.warn(s.err.Error())
+			r.mu.Unlock()
+			continue
+		}
+		out = append(out, s.info)
+	}
+	return out, nil
+}
+
+// AddKey adds a key slot for another credential.
+func (r *Repo) AddKey(ctx context.Context, s NewSlot) (info crypto.SlotInfo, err error) {
+	lock, err := r.store.Lock(ctx, writerLock, store.LockExclusive)
+	if err != nil {
+		return info, err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	return addSlot(ctx, r.store, r.id, r.master, r.config.KeyEpoch, s.slot(), time.Now())
+}
+
+// RemoveKey removes the key slot that listings show under that id. The last
+// one stays. What the removed credential has already opened stays readable to
+// who has copied it: the master key is the same.
+func (r *Repo) RemoveKey(ctx context.Context, slot string) (err error) {
+	id, err := parseSlotID(slot)
+	if err != nil {
+		return err
+	}
+	lock, err := r.store.Lock(ctx, writerLock, store.LockExclusive)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	return removeSlot(ctx, r.store, id)
+}
