@@ -27,6 +27,8 @@ check: .cache/bin/staticcheck-$(STATICCHECK) ## formatting, vet, staticcheck, th
 	$(GO) mod tidy -diff
 
 bench: build ## measure the work of a backup beside the floors, restic and borg; writes docs/benchmarks.md
+	@scripts/need.sh tar zstd xz rsync
+	@scripts/need.sh restic borg || echo "measuring without them" >&2
 	$(GO) run ./bench $(BENCHFLAGS)
 
 fuzz: ## run every fuzz target for FUZZTIME (30s)

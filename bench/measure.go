@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// cost is what one run of a command took.
+type cost struct {
+	wall, cpu time.Duration
+	anon      int64 // peak of RssAnon over the command and all its descendants, in bytes
+}
+
+// command is something to run; only what is below measured counts as its cost.
+type command struct {
+	argv  []string
+	env   []string // added to ours
+	dir   string
+	stdin string // file, or ""
+	// okay are the exit codes that are no failure besides 0.
+	okay []int
+}
+
+// shell is a pipeline.
+func shell(dir, script string, args ...string) command {
+	return command{argv: append([]string{"sh", "-c", "set -e; " + script, "sh"}, args...), dir: dir}
+}
+
+// sampleEvery is how often memory is looked at. Reading the status of a handful of processes takes
+// some fifty microseconds, which two cores do not notice.
+const sampleEvery = 5 * time.Millisecond
+
+// measure runs a command to its end.
+func (c command) measure(ctx context.Context) (cost, string, error) {
+	cmd := exec.CommandContext(ctx, c.argv[0], c.argv[1:]...)
+	cmd.Env = append(os.Environ(), c.env...)
+	cmd.Dir = c.dir
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if c.stdin != "" {
+		f, err := os.Open(c.stdin)
+		if err != nil {
+			return cost{}, "", err
+		}
+		defer f.Close()
+		cmd.Stdin = f
+	}
+	start := time.Now()
+	if err := cmd.Start(); err != nil {
+		return cost{}, "", err
+	}
+	done, peak := make(chan struct{}), make(chan int64)
+	go func() { peak <- watch(cmd.Process.Pid, done) }()
+	err := cmd.Wait()
+	wall := time.Since(start)
+	close(done)
+	spent := cost{wall: wall, cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), anon: <-peak}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && slices.Contains(c.okay, exit.ExitCode()) {
+		err = nil
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w\n%s", strings.Join(c.argv, " "), err, last(stderr.String()+stdout.String(), 20))
+	}
+	return spent, stdout.String(), err
+}
+
+// run is measure for what is preparation.
+func (c command) run(ctx context.Context) error {
+	_, _, err := c.measure(ctx)
+	return err
+}
+
+func last(text string, n int) string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// watch adds up the anonymous memory of a process and its descendants until done, and returns the peak.
+func watch(pid int, done <-chan struct{}) (peak int64) {
+	tick := time.NewTicker(sampleEvery)
+	defer tick.Stop()
+	family := []int{pid}
+	for i := 0; ; i++ {
+		if i%8 == 0 { // finding children is dearer than reading their memory, and programs seldom have new ones
+			family = descendants(pid)
+		}
+		sum := int64(0)
+		for _, p := range family {
+			sum += anonymous(p)
+		}
+		peak = max(peak, sum)
+		select {
+		case <-done:
+			return peak
+		case <-tick.C:
+		}
+	}
+}
+
+// descendants lists pid and everything it started that still runs.
+func descendants(pid int) []int {
+	family := []int{pid}
+	for i := 0; i < len(family); i++ {
+		tasks, _ := filepath.Glob("/proc/" + strconv.Itoa(family[i]) + "/task/*/children")
+		for _, name := range tasks {
+			text, _ := os.ReadFile(name) // a thread that ended meanwhile has no children
+			for _, field := range strings.Fields(string(text)) {
+				if child, err := strconv.Atoi(field); err == nil {
+					family = append(family, child)
+				}
+			}
+		}
+	}
+	return family
+}
+
+// anonymous is the RssAnon of one process in bytes, 0 when it has ended.
+func anonymous(pid int) int64 {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return 0
+	}
+	_, rest, ok := bytes.Cut(text, []byte("RssAnon:"))
+	if !ok {
+		return 0
+	}
+	fields := bytes.Fields(rest)
+	kib, err := strconv.ParseInt(string(fields[0]), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return kib << 10
+}
+
+// median of some costs, each of its parts by itself; memory is the greatest seen.
+func median(costs []cost) cost {
+	middle := func(part func(cost) time.Duration) time.Duration {
+		list := make([]time.Duration, 0, len(costs))
+		for _, c := range costs {
+			list = append(list, part(c))
+		}
+		slices.Sort(list)
+		if n := len(list); n%2 == 0 {
+			return (list[n/2-1] + list[n/2]) / 2
+		}
+		return list[len(list)/2]
+	}
+	if len(costs) == 0 {
+		return cost{}
+	}
+	m := cost{wall: middle(func(c cost) time.Duration { return c.wall }), cpu: middle(func(c cost) time.Duration { return c.cpu })}
+	for _, c := range costs {
+		m.anon = max(m.anon, c.anon)
+	}
+	return m
+}

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// tool is a backup program as the harness drives it: argument lists, and how to read the id of the
+// snapshot it has just taken. Each has a home of its own below the working directory, made anew by reset.
+type tool struct {
+	name    string
+	version string
+	path    string
+	home    string
+	env     []string
+	okay    []int
+	setup   [][]string // commands after reset, the last ones may need the repository
+	files   map[string]string
+	backup  func(t *tool, path string) []string
+	stdin   func(t *tool, name string) []string
+	id      func(t *tool, stdout string) string
+	restore func(t *tool, id, target string) []string
+	check   func(t *tool) []string
+	taken   int // snapshots since reset, for tools that want names
+}
+
+func (t *tool) in(name string) string { return filepath.Join(t.home, name) }
+
+func (t *tool) command(argv []string) command {
+	return command{argv: append([]string{t.path}, argv...), env: t.env, dir: t.home, okay: t.okay}
+}
+
+// reset makes an empty repository.
+func (t *tool) reset(ctx context.Context) error {
+	if err := os.RemoveAll(t.home); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(t.home, 0o700); err != nil {
+		return err
+	}
+	t.taken = 0
+	for name, text := range t.files {
+		if err := os.WriteFile(t.in(name), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	for _, argv := range t.setup {
+		if err := t.command(argv).run(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take backs up one path and returns the snapshot's id.
+func (t *tool) take(ctx context.Context, path string) (cost, string, error) {
+	t.taken++
+	c := t.command(t.backup(t, path))
+	spent, stdout, err := c.measure(ctx)
+	if err != nil {
+		return cost{}, "", err
+	}
+	return spent, t.id(t, stdout), nil
+}
+
+// stored is the size of the repository as files have it.
+func (t *tool) stored() (int64, error) { return treeSize(t.in("repo")) }
+
+func treeSize(dir string) (sum int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			sum += info.Size()
+		}
+		return err
+	})
+	return sum, err
+}
+
+const password = "correct horse battery staple"
+
+// findTools looks for backupd and its peers. A peer that is not installed is left out.
+func findTools(ctx context.Context, o options) ([]*tool, error) {
+	candidates := []struct {
+		name, variable string
+		build          func(path, home string) *tool
+		version        []string
+	}{
+		{"backupd", "", newBackupd, []string{"version"}},
+		{"restic", "RESTIC", newRestic, []string{"version"}},
+		{"borg", "BORG", newBorg, []string{"--version"}},
+		{"kopia", "KOPIA", newKopia, []string{"--version"}},
+	}
+	var tools []*tool
+	for _, c := range candidates {
+		if len(o.only) > 0 && !slices.Contains(o.only, c.name) {
+			continue
+		}
+		path := o.backupd
+		if c.variable != "" {
+			if path = os.Getenv(c.variable); path == "" {
+				path = c.name
+			}
+		}
+		found, err := exec.LookPath(path)
+		if err != nil {
+			if os.Getenv(c.variable) != "" || len(o.only) > 0 {
+				return nil, fmt.Errorf("%s: %w", c.name, err)
+			}
+			fmt.Fprintf(os.Stderr, "%s is not here (%s), left out\n", c.name, path)
+			continue
+		}
+		if found, err = filepath.Abs(found); err != nil {
+			return nil, err
+		}
+		t := c.build(found, filepath.Join(o.work, c.name))
+		t.name, t.path = c.name, found
+		_, stdout, err := command{argv: append([]string{found}, c.version...)}.measure(ctx)
+		if err != nil {
+			return nil, err
+		}
+		t.version = strings.TrimSpace(strings.SplitN(stdout, "\n", 2)[0])
+		tools = append(tools, t)
+	}
+	for _, name := range o.only {
+		if !slices.ContainsFunc(tools, func(t *tool) bool { return t.name == name }) {
+			return nil, fmt.Errorf("no tool %q; there are backupd, restic, borg, kopia", name)
+		}
+	}
+	if len(tools) == 0 {
+		return nil, errors.New("nothing to measure: no bin/backupd (make build), no restic, no borg, no kopia")
+	}
+	return tools, nil
+}
+
+func newBackupd(_, home string) *tool {
+	at := func(name string) string { return filepath.Join(home, name) }
+	return &tool{
+		home: home,
+		okay: []int{3},
+		env:  []string{"BACKUPD_REPO=" + at("repo"), "BACKUPD_KEY_FILE=" + at("key"), "BACKUPD_STATE_DIR=" + at("state")},
+		setup: [][]string{
+			{"repo", "init"},
+		},
+		backup:  func(_ *tool, path string) []string { return []string{"repo", "backup", path} },
+		stdin:   func(_ *tool, name string) []string { return []string{"repo", "backup", "--stdin", name} },
+		id:      func(_ *tool, stdout string) string { return last(stdout, 1) },
+		restore: func(_ *tool, id, target string) []string { return []string{"repo", "restore", id, "--target", target} },
+		check:   func(*tool) []string { return []string{"repo", "check", "--read-data"} },
+	}
+}
+
+func newRestic(_, home string) *tool {
+	at := func(name string) string { return filepath.Join(home, name) }
+	return &tool{
+		home: home,
+		env: []string{"RESTIC_REPOSITORY=" + at("repo"), "RESTIC_PASSWORD_FILE=" + at("password"), "RESTIC_CACHE_DIR=" + at("cache"),
+			"RESTIC_PROGRESS_FPS=0.1"},
+		files:  map[string]string{"password": password + "\n"},
+		setup:  [][]string{{"init"}},
+		backup: func(_ *tool, path string) []string { return []string{"backup", "--json", path} },
+		stdin: func(_ *tool, name string) []string {
+			return []string{"backup", "--json", "--stdin", "--stdin-filename", name}
+		},
+		id: func(_ *tool, stdout string) string {
+			var summary struct {
+				ID string `json:"snapshot_id"`
+			}
+			_ = json.Unmarshal([]byte(last(stdout, 1)), &summary) // an empty id is refused by restore
+			return summary.ID
+		},
+		restore: func(_ *tool, id, target string) []string { return []string{"restore", id, "--target", target} },
+		check:   func(*tool) []string { return []string{"check", "--read-data"} },
+	}
+}
+
+func newBorg(_, home string) *tool {
+	at := func(name string) string { return filepath.Join(home, name) }
+	archive := func(t *tool) string { return fmt.Sprintf("%s::a%d", at("repo"), t.taken) }
+	return &tool{
+		home:  home,
+		env:   []string{"BORG_PASSPHRASE=" + password, "BORG_BASE_DIR=" + at("base"), "BORG_EXIT_CODES=legacy"},
+		okay:  []int{1}, // warnings, such as a file that is a socket
+		setup: [][]string{{"init", "--encryption=repokey-blake2", at("repo")}},
+		backup: func(t *tool, path string) []string {
+			return []string{"create", "--compression", "zstd,1", archive(t), path}
+		},
+		stdin: func(t *tool, name string) []string {
+			return []string{"create", "--compression", "zstd,1", "--stdin-name", name, archive(t), "-"}
+		},
+		id: func(t *tool, _ string) string { return archive(t) },
+		restore: func(_ *tool, id, target string) []string {
+			return []string{"extract", "--numeric-ids", id} // into the working directory, see inTarget
+		},
+		check: func(*tool) []string { return []string{"check", "--verify-data", at("repo")} },
+	}
+}
+
+func newKopia(_, home string) *tool {
+	at := func(name string) string { return filepath.Join(home, name) }
+	return &tool{
+		home: home,
+		env: []string{"KOPIA_PASSWORD=" + password, "KOPIA_CONFIG_PATH=" + at("config"), "KOPIA_CACHE_DIRECTORY=" + at("cache"),
+			"KOPIA_LOG_DIR=" + at("log"), "KOPIA_CHECK_FOR_UPDATES=false"},
+		setup: [][]string{
+			{"repository", "create", "filesystem", "--path", at("repo")},
+			{"policy", "set", "--global", "--compression=zstd-fastest"},
+		},
+		backup: func(_ *tool, path string) []string {
+			return []string{"snapshot", "create", "--json", "--no-progress", path}
+		},
+		stdin: func(t *tool, name string) []string {
+			return []string{"snapshot", "create", "--json", "--no-progress", "--stdin-file", name, t.in("stream")}
+		},
+		id: func(_ *tool, stdout string) string {
+			var manifest struct {
+				ID string `json:"id"`
+			}
+			_ = json.Unmarshal([]byte(last(stdout, 1)), &manifest) // an empty id is refused by restore
+			return manifest.ID
+		},
+		restore: func(_ *tool, id, target string) []string {
+			return []string{"snapshot", "restore", "--no-progress", id, target}
+		},
+		check: func(*tool) []string {
+			return []string{"snapshot", "verify", "--verify-files-percent=100", "--no-progress"}
+		},
+	}
+}
+
+// inTarget is where a tool puts path when it restores to target, and the command that does it.
+func (t *tool) inTarget(id, path, target string) (command, string) {
+	c := t.command(t.restore(t, id, target))
+	switch t.name {
+	case "borg":
+		c.dir = target
+		return c, filepath.Join(target, path)
+	case "kopia":
+		return c, target // the snapshot's root, not its path
+	}
+	return c, filepath.Join(target, path)
+}
