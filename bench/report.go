@@ -206,7 +206,7 @@ func (b *bench) render(l line) string {
 		if l.base == nil || l.base(who) == 0 {
 			return s, "–", 0, true
 		}
-		ratio := v / l.base(who)
+		ratio = v / l.base(who)
 		return s, fmt.Sprintf("%.2f ×", ratio), ratio, true
 	}
 	goal := l.goal
