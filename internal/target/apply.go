@@ -77,7 +77,7 @@ func (d *Directory) owner(m *Meta) (uid, gid uint32) {
 // at most; that the rest stays as it is is no error.
 func (d *Directory) chown(o object, st *unix.Stat_t, uid, gid uint32) error {
 	const unchanged = ^uint32(0) // chown's word for leave alone, which no file belongs to
-	if d.root0 {
+	if d.superuser {
 		if uid == unchanged || gid == unchanged {
 			return unix.EINVAL
 		}
@@ -110,7 +110,7 @@ func (d *Directory) applyMode(o object, st *unix.Stat_t, m *Meta, uid, gid uint3
 			problems = append(problems, Problem{Kind: ProblemSetID, Err: errWrongOwner})
 		}
 	}
-	if !inherited && st.Mode&07777 == mode && mode&setIDs == 0 {
+	if !inherited && st.Mode != unknownMode && st.Mode&07777 == mode && mode&setIDs == 0 {
 		return problems
 	}
 	if err := o.chmod(mode); err != nil {

@@ -6,10 +6,7 @@ import (
 
 // pin gives the descriptor of f for one operation that the caller asked for, after which unpin must be called.
 func (f *Folder) pin() (object, error) {
-	f.directory.mu.Lock()
-	closed := f.closed
-	f.directory.mu.Unlock()
-	if closed {
+	if f.closed.Load() {
 		return object{}, f.fail("open", "", ErrClosed)
 	}
 	o, err := f.hold()
@@ -144,7 +141,7 @@ func (d *Directory) unpinLocked(f *Folder) {
 	if f.pins > 0 {
 		return
 	}
-	if f.closed || d.closed {
+	if f.closed.Load() || d.closed {
 		d.closeLocked(f)
 		return
 	}

@@ -43,11 +43,11 @@ const defaultMaxOpen = 256
 // Directory is a directory of a file system as the target of a restore. Its methods, and those of its folders, may be
 // called from any goroutine.
 type Directory struct {
-	options Options
-	top     *Folder
-	root0   bool   // running as root: owners can be given away
-	uid     uint32 // effective
-	owners  owners
+	options   Options
+	top       *Folder
+	uid       uint32 // effective
+	superuser bool   // so files can be given away
+	owners    owners
 
 	mu     sync.Mutex     // guards what follows and the marked fields of every Folder
 	open   int            // descriptors in the cache, pinned ones included
@@ -80,7 +80,7 @@ func OpenDirectory(path string, o Options) (*Directory, error) {
 		o.MaxOpen = defaultMaxOpen
 	}
 	d := &Directory{options: o, uid: uint32(unix.Geteuid()), mounts: make(map[uint64]int)}
-	d.root0 = d.uid == 0
+	d.superuser = d.uid == 0
 	d.idle.next, d.idle.prev = &d.idle, &d.idle
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	o1 := object{fd: fd}

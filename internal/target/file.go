@@ -15,7 +15,10 @@ type File struct {
 	fd     int    // -1 when done
 	size   int64
 	end    atomic.Int64 // of the furthest write
-	made   Made         // what Finish left; its folder is nil before
+	done   bool         // by Finish, and all went well
+	dev    uint64       // then
+	ino    uint64       // then, 0 if Finish had no need to know
+	uid    uint32       // then
 }
 
 // Create makes the regular file name in f. It has mode 0600, belongs to the own user and holds nothing; size is what it
@@ -105,12 +108,16 @@ func (w *File) Finish(m *Meta) ([]Problem, error) {
 			return nil, w.folder.fail("truncate", w.name, err)
 		}
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(w.fd, &st); err != nil {
-		w.Abort()
-		return nil, w.folder.fail("stat", w.name, err)
+	// In a folder of our own making the owner is known without asking, and setting the mode is cheaper than asking too.
+	st := unix.Stat_t{Uid: w.folder.uid, Gid: w.folder.gid, Mode: unknownMode}
+	private := w.folder.private()
+	if !private || w.temp != "" {
+		if err := unix.Fstat(w.fd, &st); err != nil {
+			w.Abort()
+			return nil, w.folder.fail("stat", w.name, err)
+		}
 	}
-	problems := w.folder.directory.apply(object{fd: w.fd}, &st, m, !w.folder.private())
+	problems := w.folder.directory.apply(object{fd: w.fd}, &st, m, !private)
 	// Before the rename: what close tells of, the old file must survive.
 	err := closeFile(w.fd)
 	w.fd = -1
@@ -123,7 +130,7 @@ func (w *File) Finish(m *Meta) ([]Problem, error) {
 			return nil, err
 		}
 	}
-	w.made = Made{folder: w.folder, name: w.name, dev: st.Dev, ino: st.Ino, uid: st.Uid, size: w.size}
+	w.done, w.dev, w.ino, w.uid = true, st.Dev, st.Ino, st.Uid
 	return problems, nil
 }
 
@@ -159,13 +166,14 @@ func (w *File) Abort() {
 	}
 }
 
-// remove takes away the name the file has, unless something else has it by now.
+// remove takes away the name the file has, unless something else has it by now; where nobody else can have given it to
+// something, st need not tell.
 func (w *File) remove(st *unix.Stat_t) {
 	name := w.name
 	if w.temp != "" {
 		name = w.temp
 	}
-	if err := w.folder.stands(name, st.Dev, st.Ino); err != nil {
+	if st.Ino != 0 && w.folder.stands(name, st.Dev, st.Ino) != nil {
 		return
 	}
 	if o, err := w.folder.hold(); err == nil {

@@ -15,6 +15,7 @@ type Folder struct {
 	name      string
 	depth     int
 	dev, ino  uint64
+	uid, gid  uint32 // when opened; if made, what anything made in it gets as well
 	made      bool   // by this restore: until Finish only its own user can change it
 	lent      bool   // it did not let its owner in and was given 0700 by us
 	mode      uint32 // what it had then
@@ -23,9 +24,8 @@ type Folder struct {
 	open       object
 	pins       int
 	prev, next *Folder // in the ring of idle folders
-	closed     bool
 
-	finished atomic.Bool
+	closed, finished atomic.Bool
 }
 
 // newFolder is the folder that o is.
@@ -35,7 +35,7 @@ func (d *Directory) newFolder(parent *Folder, name string, o object, made bool) 
 		unix.Close(o.fd)
 		return nil, err
 	}
-	f := &Folder{directory: d, parent: parent, name: name, open: o, dev: st.Dev, ino: st.Ino, made: made}
+	f := &Folder{directory: d, parent: parent, name: name, open: o, dev: st.Dev, ino: st.Ino, uid: st.Uid, gid: st.Gid, made: made}
 	if parent != nil {
 		f.depth = parent.depth + 1
 	}
@@ -44,8 +44,8 @@ func (d *Directory) newFolder(parent *Folder, name string, o object, made bool) 
 		o.removexattr(aclDefault)
 		o.removexattr(aclAccess)
 	}
-	if !made && !d.root0 && st.Uid == d.uid && st.Mode&0o700 != 0o700 && o.chmod(st.Mode&07777|0o700) == nil {
-		f.lent, f.mode = true, st.Mode&07777
+	if !d.superuser && st.Uid == d.uid && st.Mode&0o700 != 0o700 && o.chmod(st.Mode&07777|0o700) == nil {
+		f.lent, f.mode = !made, st.Mode&07777 // made: a umask that does not let in its own user
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -175,10 +175,9 @@ func (f *Folder) Close() {
 	d := f.directory
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if f.closed {
+	if f.closed.Swap(true) {
 		return
 	}
-	f.closed = true
 	if f.pins == 0 && f.open.fd >= 0 {
 		f.unlink()
 		d.closeLocked(f)

@@ -16,13 +16,30 @@ type Made struct {
 	size     int64
 }
 
-// Made is the file for Folder.Link. It is nil until Finish has succeeded.
+// Made is the file for Folder.Link, once Finish has succeeded and as long as its folder is not finished; else nil.
 func (w *File) Made() *Made {
-	if w.made.folder == nil {
+	if !w.done {
 		return nil
 	}
-	m := w.made
-	return &m
+	m := &Made{folder: w.folder, name: w.name, dev: w.dev, ino: w.ino, uid: w.uid, size: w.size}
+	if m.ino != 0 {
+		return m
+	}
+	// Finish did not ask, as nobody but us can change what is under a name in a folder of our own making.
+	if !w.folder.private() {
+		return nil
+	}
+	o, err := w.folder.hold()
+	if err != nil {
+		return nil
+	}
+	defer w.folder.unpin()
+	var st unix.Stat_t
+	if fstatat(o.fd, w.name, &st) != nil {
+		return nil
+	}
+	m.dev, m.ino, m.uid = st.Dev, st.Ino, st.Uid
+	return m
 }
 
 // Link makes name in f another name of a file made before. The file is opened, found to be the one that was made, and

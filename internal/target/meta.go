@@ -41,6 +41,9 @@ func (t Type) format() uint32 {
 	return 0
 }
 
+// unknownMode is the mode of what was not asked for its mode; it differs from every real one.
+const unknownMode = ^uint32(0)
+
 // Time is a point in time as file systems keep it: seconds since 1970, negative before, and nanoseconds below 10⁹.
 type Time struct {
 	Sec  int64

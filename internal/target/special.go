@@ -79,21 +79,22 @@ func (f *Folder) place(op, name string, m *Meta, make func(dirfd int, at string)
 		return nil, err
 	}
 	defer f.unpin()
+	same := func(st *unix.Stat_t) bool { return sameSpecial(o.fd, name, st, m) }
+	look := !f.private() // first, as there it costs a directory to find out by trying
 	for range maxAttempts {
-		free := false
-		var st unix.Stat_t
-		switch err := fstatat(o.fd, name, &st); err {
-		case unix.ENOENT:
-			free = true
-		case nil:
-			gone, err := f.occupied(o.fd, name, func(st *unix.Stat_t) bool { return sameSpecial(o.fd, name, st, m) })
-			if err != nil {
-				return nil, err
-			} else if gone {
-				continue
+		free := !look
+		if look {
+			var st unix.Stat_t
+			switch err := fstatat(o.fd, name, &st); err {
+			case unix.ENOENT:
+				free = true
+			case nil:
+				if free, err = f.occupied(o.fd, name, same); err != nil {
+					return nil, err
+				}
+			default:
+				return nil, f.fail(op, name, err)
 			}
-		default:
-			return nil, f.fail(op, name, err)
 		}
 		var problems []Problem
 		if free && f.private() {
@@ -105,6 +106,7 @@ func (f *Folder) place(op, name string, m *Meta, make func(dirfd int, at string)
 		case err == nil:
 			return problems, nil
 		case err == unix.EEXIST:
+			look = true
 		default:
 			return nil, f.fail(op, name, err)
 		}
