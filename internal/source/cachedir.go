@@ -12,12 +12,12 @@ const (
 
 // isCache tells whether the directory fd, with these names, is a cache. Of such a directory only the tag is kept, so that it is
 // one again when it is restored.
-func isCache(fd int, names *listing) bool {
+func isCache(fds *descriptors, fd int, names *listing) bool {
 	typ, ok := names.find(cacheTag)
 	if !ok || typ != unix.DT_REG && typ != unix.DT_UNKNOWN {
 		return false
 	}
-	tag, err := openName(fd, cacheTag, openFlags|unix.O_NOATIME)
+	tag, err := fds.trying(func() (int, error) { return openName(fd, cacheTag, openFlags|unix.O_NOATIME) })
 	if err != nil {
 		return false
 	}

@@ -87,11 +87,25 @@ func (c *descriptors) shrink(limit int) {
 	}
 }
 
-// shed makes room after the process, or the system, ran out of descriptors.
-func (c *descriptors) shed() {
-	c.mu.Lock()
-	c.shrink(min(c.open/2, c.limit/2))
-	c.mu.Unlock()
+// trying calls open again, with fewer directories open, when the process or the system ran out of descriptors. The scan then keeps to fewer
+// for good: the rest of the process needs some too.
+func (c *descriptors) trying(open func() (int, error)) (int, error) {
+	const least = 8
+	for {
+		fd, err := open()
+		if !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.ENFILE) {
+			return fd, err
+		}
+		c.mu.Lock()
+		before := c.open
+		c.limit = max(least, min(c.limit, before)/2)
+		c.shrink(c.limit)
+		none := c.open == before
+		c.mu.Unlock()
+		if none {
+			return fd, err
+		}
+	}
 }
 
 // adopt hands an open directory over, pinned. Another goroutine may have been faster: then its descriptor stays.
@@ -165,7 +179,7 @@ func (c *descriptors) pin(d *directory) (int, error) {
 
 // reopen opens a directory that had been open before and returns it pinned.
 func (c *descriptors) reopen(parent int, d *directory) (int, error) {
-	fd, err := c.openDirectory(parent, d)
+	fd, err := c.trying(func() (int, error) { return d.openBelow(parent) })
 	if err != nil {
 		switch errnoOf(err) {
 		case unix.ENOENT, unix.ELOOP, unix.ENOTDIR:
@@ -184,23 +198,6 @@ func (c *descriptors) reopen(parent int, d *directory) (int, error) {
 		return -1, ErrChanged
 	}
 	return c.adopt(d, fd)
-}
-
-// openDirectory opens d below the descriptor of its parent, for listing if it may be read, else by O_PATH: that is
-// enough to reach what is in it.
-func (c *descriptors) openDirectory(parent int, d *directory) (int, error) {
-	for try := 0; ; try++ {
-		fd, err := d.openBelow(parent)
-		if err == nil {
-			return fd, nil
-		}
-		errno := errnoOf(err)
-		if (errno == unix.EMFILE || errno == unix.ENFILE) && try < 3 {
-			c.shed()
-			continue
-		}
-		return -1, err
-	}
 }
 
 func (c *descriptors) unpin(d *directory) {
@@ -244,9 +241,4 @@ func (c *descriptors) close() {
 	c.closed = true
 	c.shrink(0)
 	c.mu.Unlock()
-}
-
-// outOfDescriptors tells whether err is one that shed may help against.
-func outOfDescriptors(err error) bool {
-	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
 }

@@ -60,7 +60,7 @@ func (s *scan) detailsByName(e *Entry, d *Details) error {
 		return err
 	}
 	defer s.fds.unpin(in)
-	fd, err := openName(dir, e.Name, pathFlags)
+	fd, err := s.fds.trying(func() (int, error) { return openName(dir, e.Name, pathFlags) })
 	if err != nil {
 		if errnoOf(err) == unix.ENOENT {
 			err = ErrChanged

@@ -131,7 +131,7 @@ func (d *directory) fail(err error) {
 // open returns a descriptor of d, not yet adopted, and fills in st; or decides on another fate.
 func (d *directory) open(parent int) (int, error) {
 	for try := 0; ; try++ {
-		fd, err := d.scan.fds.openDirectory(parent, d)
+		fd, err := d.scan.fds.trying(func() (int, error) { return d.openBelow(parent) })
 		if err == nil {
 			// What counts is what was opened, not what had been seen under the name before.
 			if errno := fstat(fd, &d.st); errno != 0 {
@@ -226,7 +226,7 @@ func (d *directory) collect(fd int, w *worker) error {
 	if len(s.files.patterns.rules) > 0 {
 		d.exclude(fd, w)
 	}
-	if s.files.excludeCaches && !d.isPath() && isCache(fd, &d.names) {
+	if s.files.excludeCaches && !d.isPath() && isCache(s.fds, fd, &d.names) {
 		d.keep(func(e *dirent, name string) bool {
 			e.pass = true
 			return name == cacheTag || d.named.child(name) != nil

@@ -41,20 +41,15 @@ func (f *Files) Open(e *Entry) (File, error) {
 	if s.mayNoatime(e.UID) {
 		flags |= unix.O_NOATIME
 	}
-	o := &openedFile{name: e.Name, scan: s, dir: e.dir}
-	for try := 0; ; try++ {
-		if o.fd, err = openName(dir, e.Name, flags); err == nil {
-			break
-		}
-		switch errno := errnoOf(err); {
-		case errno == unix.ENOENT, errno == unix.ELOOP, errno == unix.ENXIO, errno == unix.ENODEV:
+	fd, err := s.fds.trying(func() (int, error) { return openName(dir, e.Name, flags) })
+	if err != nil {
+		switch errnoOf(err) {
+		case unix.ENOENT, unix.ELOOP, unix.ENXIO, unix.ENODEV:
 			return nil, ErrChanged
-		case outOfDescriptors(err) && try < 3:
-			s.fds.shed()
-		default:
-			return nil, err
 		}
+		return nil, err
 	}
+	o := &openedFile{fd: fd, name: e.Name, scan: s, dir: e.dir}
 	if errno := fstat(o.fd, &o.first); errno != 0 {
 		o.Close()
 		return nil, os.NewSyscallError("stat", errno)

@@ -79,6 +79,9 @@ func TestScan_EndsWhenAPathVanishesMeanwhile(t *testing.T) {
 		if e.Event == source.Enter && e.Name == "" {
 			must(t, os.RemoveAll(root+"/b"))
 		}
+		if e.Event == source.Leave {
+			f.Release(&e)
+		}
 	}
 	if ended != nil && (!errors.Is(ended, fs.ErrNotExist) || !strings.Contains(ended.Error(), root+"/b")) {
 		t.Errorf("got error %v, want one that names %s", ended, root+"/b")

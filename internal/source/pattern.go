@@ -153,7 +153,7 @@ func compileRule(s string) (rule, error) {
 		if comp == "" {
 			return r, patternError("has an empty component")
 		}
-		if comp == "**" && r.whole {
+		if len(comp) >= 2 && strings.Trim(comp, "*") == "" && r.whole {
 			r.parts = append(r.parts, part{kind: partDeep})
 			continue
 		}

@@ -1,0 +1,34 @@
+package source
+
+import "golang.org/x/sys/unix"
+
+// Matcher lets tests ask the patterns directly.
+type Matcher struct{ p *patterns }
+
+// NewMatcher compiles patterns, then lines.
+func NewMatcher(list, lines []string) (Matcher, error) {
+	p, err := compilePatterns(list, lines)
+	return Matcher{p}, err
+}
+
+// Excluded asks about one path, of which no directory above is excluded.
+func (m Matcher) Excluded(dirs []string, name string, directory bool) bool {
+	return m.p.excluded(dirs, name, directory)
+}
+
+// Names parses what getdents64 wrote, as a listing does.
+func Names(buf []byte) ([]string, error) {
+	var l lister
+	if err := l.addAll(buf); err != nil {
+		return nil, err
+	}
+	sorted := l.finish()
+	var names []string
+	for i := range sorted.names {
+		names = append(names, sorted.name(i))
+		if p := sorted.pointer(i); unix.BytePtrToString(p) != sorted.name(i) {
+			panic("a name and its pointer differ")
+		}
+	}
+	return names, nil
+}
