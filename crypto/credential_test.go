@@ -19,7 +19,11 @@ func sameSecret(tb testing.TB, a, b crypto.Credential) bool {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	_, err = crypto.OpenSlot(slot, repo, b)
+	m.Wipe()
+	opened, err := crypto.OpenSlot(slot, repo, b)
+	if err == nil {
+		opened.Wipe()
+	}
 	if err != nil && err != crypto.ErrWrongKey {
 		tb.Fatal(err)
 	}

@@ -58,8 +58,9 @@ const deriveContext = "backupd 2026 v1 "
 // Methods may be called concurrently, except Wipe, which comes after all others.
 type MasterKey struct {
 	redacted
-	page  *page
-	wiped atomic.Bool
+	page    *page
+	release runtime.Cleanup // frees page when the MasterKey is forgotten instead of wiped
+	wiped   atomic.Bool
 }
 
 // GenerateMasterKey draws a new master key, once in the life of a repository.
@@ -81,7 +82,7 @@ func newMasterKey(secret *[keySize]byte) (*MasterKey, error) {
 	}
 	copy(p.bytes(), secret[:])
 	m := &MasterKey{page: p}
-	runtime.AddCleanup(m, (*page).free, p)
+	m.release = runtime.AddCleanup(m, (*page).free, p)
 	return m, nil
 }
 
@@ -101,32 +102,36 @@ func (m *MasterKey) GearMaterial() *[2048]byte {
 	return out
 }
 
-// Wipe overwrites the master key. Keys derived before stay usable; Derive and
-// the sealing of slots panic from now on, because what they made would be public.
+// Wipe overwrites the master key and gives its memory back. Keys derived before
+// stay usable; Derive and the sealing of slots panic from now on. It may be
+// called again.
 func (m *MasterKey) Wipe() {
-	m.wiped.Store(true)
-	clear(m.page.bytes())
-	runtime.KeepAlive(m)
+	if m.wiped.CompareAndSwap(false, true) {
+		m.release.Stop()
+		m.page.free()
+	}
 }
 
 func (m *MasterKey) derive(p Purpose, out []byte) {
 	h := blake3.NewDeriveKey(deriveContext + string(p))
-	h.Write(m.secret())
+	m.use(func(secret []byte) { h.Write(secret) })
 	if len(out) == keySize {
 		h.Sum(out[:0])
 	} else {
 		h.Digest().Read(out)
 	}
-	runtime.KeepAlive(m)
 	// The hasher's buffer holds the master key: write over it.
 	h.Reset()
 	h.Write(make([]byte, keySize))
 }
 
-// secret returns the key's own memory, valid while m is reachable.
-func (m *MasterKey) secret() []byte {
+// use calls f with the key's own memory, which f must not keep. The garbage
+// collector does not see that memory: were m forgotten while f still reads, the
+// page would be unmapped under it.
+func (m *MasterKey) use(f func(secret []byte)) {
 	if m.wiped.Load() {
 		panic("crypto: internal error: master key used after Wipe")
 	}
-	return m.page.bytes()
+	f(m.page.bytes())
+	runtime.KeepAlive(m)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -220,4 +221,40 @@ func TestNewPackID_NeverRepeats(t *testing.T) {
 	if b, err := crypto.NewRepoID(); err != nil || a == b || a.IsZero() {
 		t.Errorf("repository ids %v and %v, %v", a, b, err)
 	}
+}
+
+// The collector may forget a master key at its last use; its page must outlive that.
+func TestMasterKey_SurvivesTheCollectorInUse(t *testing.T) {
+	c, err := crypto.KeyFileCredential(randomBytes(1, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				runtime.GC()
+			}
+		}
+	})
+	want := master(t, 1).Derive(crypto.PurposePack)
+	for range 300 {
+		slot, err := crypto.SealSlot(master(t, 1), crypto.RepoID{1}, crypto.SlotInfo{}, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := crypto.OpenSlot(slot, crypto.RepoID{1}, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Derive(crypto.PurposePack) != want {
+			t.Fatal("another master key")
+		}
+	}
+	close(done)
+	wg.Wait()
 }

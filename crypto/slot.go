@@ -159,7 +159,7 @@ func SealSlot(m *MasterKey, repo RepoID, info SlotInfo, c Credential) ([]byte, e
 		return nil, err
 	}
 	b = append(b, commitment...)
-	b = newGCM(key).Seal(b, make([]byte, nonceSize), m.secret(), b)
+	m.use(func(secret []byte) { b = newGCM(key).Seal(b, make([]byte, nonceSize), secret, b) })
 	sum := Sum256(b)
 	return append(b, sum[:slotChecksumSize]...), nil
 }

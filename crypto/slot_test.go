@@ -314,9 +314,11 @@ func FuzzParseSlot(f *testing.F) {
 			if c.Kind() != info.Kind || info.Kind == crypto.SlotPassphrase {
 				continue
 			}
-			if again, err := crypto.ParseSlot(seal(t, master(t, 1), info, c)); err != nil || again != info {
+			m := master(t, 1)
+			if again, err := crypto.ParseSlot(seal(t, m, info, c)); err != nil || again != info {
 				t.Fatalf("%+v became %+v, %v", info, again, err)
 			}
+			m.Wipe()
 		}
 	})
 }
@@ -336,7 +338,10 @@ func FuzzOpenSlot(f *testing.F) {
 		b = bytes.Clone(b)
 		b[at] ^= flip
 		resum(b)
-		_, err := crypto.OpenSlot(b, repo, c)
+		m, err := crypto.OpenSlot(b, repo, c)
+		if err == nil {
+			m.Wipe()
+		}
 		if err != nil && err != crypto.ErrWrongKey && !errors.Is(err, crypto.ErrSlotInvalid) {
 			t.Fatal(err)
 		}
