@@ -35,13 +35,13 @@ func newSandbox(t *testing.T, dir string) *sandbox {
 	s.must(os.WriteFile(s.out("dir/file"), []byte(secret), 0o640))
 	s.must(os.Symlink("secret", s.out("link")))
 	s.must(unix.Mkfifo(s.out("fifo"), 0o600))
-	s.Cleanup(s.unlock)
+	s.Cleanup(func() { unlock(dir) })
 	return s
 }
 
-// unlock lets the caller's cleanup remove trees that a test made unreadable.
-func (s *sandbox) unlock() {
-	filepath.WalkDir(s.base, func(path string, d fs.DirEntry, err error) error {
+// unlock makes a tree that a test shut readable again, for a last look and for the caller's cleanup.
+func unlock(dir string) {
+	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
 			os.Chmod(path, 0o700)
 		}

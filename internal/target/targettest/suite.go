@@ -132,7 +132,7 @@ func everyMode(s *sandbox) {
 			s.Errorf("folder: got %o, want %o", got, mode)
 		}
 	}
-	s.unlock()
+	unlock(s.root)
 	s.done(d)
 }
 
