@@ -238,7 +238,11 @@ func (d *Dir) Remove(ctx context.Context, names ...string) error {
 		return err
 	}
 	if err := durable.Remove(d.fs, names...); err != nil {
-		return wrapWrite("remove", fmt.Sprintf("%d objects", len(names)), err)
+		what := names[0]
+		if len(names) > 1 {
+			what = fmt.Sprintf("%d objects, the first of them %s", len(names), what)
+		}
+		return wrapWrite("remove", what, err)
 	}
 	return nil
 }

@@ -21,22 +21,22 @@ import (
 // session is one of everything: a first object stays, a second is put, a third
 // removed, and all is listed and read.
 func session(ctx context.Context, d *store.Dir) (done []string, err error) {
-	if err := putInParts(ctx, d, "packs/02/b", []byte("second")); err != nil {
+	if err := putInParts(ctx, d, "snapshots/b", []byte("second")); err != nil {
 		return done, err
 	}
 	done = append(done, "put")
-	if err := d.Remove(ctx, "packs/03/c"); err != nil {
+	if err := d.Remove(ctx, "snapshots/c"); err != nil {
 		return done, err
 	}
 	done = append(done, "remove")
-	list, err := d.List(ctx, "packs")
+	list, err := d.List(ctx, "snapshots")
 	if err != nil {
 		return done, err
 	}
-	if len(list) != 2 || list[0].Name != "packs/01/a" || list[1].Name != "packs/02/b" {
+	if len(list) != 2 || list[0].Name != "snapshots/a" || list[1].Name != "snapshots/b" {
 		return done, fmt.Errorf("false listing %v", list)
 	}
-	got, err := storetest.Get(ctx, d, "packs/02/b")
+	got, err := storetest.Get(ctx, d, "snapshots/b")
 	if err != nil {
 		return done, err
 	}
@@ -50,7 +50,7 @@ func faultyStore(t *testing.T) (*crashfs.FS, *errfs.FS, *store.Dir) {
 	t.Helper()
 	disk := crashfs.New()
 	d := laidOut(t, disk)
-	for _, name := range []string{"packs/01/a", "packs/03/c"} {
+	for _, name := range []string{"snapshots/a", "snapshots/c"} {
 		if err := storetest.Put(t.Context(), d, name, []byte(name)); err != nil {
 			t.Fatal(err)
 		}
@@ -92,13 +92,13 @@ func falseSuccess(t *testing.T, fault errfs.Fault, lies crashfs.Lies) error {
 		}
 		return string(got)
 	}
-	if got := get("packs/01/a"); got != "packs/01/a" {
+	if got := get("snapshots/a"); got != "snapshots/a" {
 		return fmt.Errorf("an object nobody touched is %q", got)
 	}
-	if got := get("packs/02/b"); got != "second" && (got != "" || slices.Contains(done, "put")) {
+	if got := get("snapshots/b"); got != "second" && (got != "" || slices.Contains(done, "put")) {
 		return fmt.Errorf("done %v: the new object is %q", done, got)
 	}
-	if got := get("packs/03/c"); got != "" && (got != "packs/03/c" || slices.Contains(done, "remove")) {
+	if got := get("snapshots/c"); got != "" && (got != "snapshots/c" || slices.Contains(done, "remove")) {
 		return fmt.Errorf("done %v: the removed object is %q", done, got)
 	}
 	if err == nil {
@@ -112,10 +112,10 @@ func falseSuccess(t *testing.T, fault errfs.Fault, lies crashfs.Lies) error {
 	if list, err := f.ReadDir("tmp"); err != nil || len(list) > 0 {
 		return fmt.Errorf("after a sweep tmp holds %v, %v", list, err)
 	}
-	if err := storetest.Put(t.Context(), d, "packs/02/b", []byte("second")); err != nil && !errors.Is(err, store.ErrExist) {
+	if err := storetest.Put(t.Context(), d, "snapshots/b", []byte("second")); err != nil && !errors.Is(err, store.ErrExist) {
 		return err
 	}
-	if got, err := storetest.Get(t.Context(), d, "packs/02/b"); string(got) != "second" {
+	if got, err := storetest.Get(t.Context(), d, "snapshots/b"); string(got) != "second" {
 		return fmt.Errorf("second attempt: %q, %v", got, err)
 	}
 	return nil
@@ -179,7 +179,7 @@ func TestDir_TellsErrorsApart(t *testing.T) {
 		if !errors.Is(err, want) || !strings.Contains(err.Error(), "config") {
 			t.Errorf("create with %v: got %v, want %v", errno, err, want)
 		}
-		if err := d.Remove(t.Context(), "packs/01/a"); !errors.Is(err, want) {
+		if err := d.Remove(t.Context(), "snapshots/a"); !errors.Is(err, want) {
 			t.Errorf("remove with %v: got %v, want %v", errno, err, want)
 		}
 		if _, err := d.Lock(t.Context(), "writer", store.LockExclusive); !errors.Is(err, want) {
@@ -188,8 +188,8 @@ func TestDir_TellsErrorsApart(t *testing.T) {
 	}
 	_, f, d := faultyStore(t)
 	f.Fail(errfs.Fault{Ops: errfs.Open, N: 1, Err: syscall.EIO})
-	_, err := d.Open(t.Context(), "packs/01/a")
-	if err == nil || errors.Is(err, store.ErrNotExist) || !strings.Contains(err.Error(), "packs/01/a") {
+	_, err := d.Open(t.Context(), "snapshots/a")
+	if err == nil || errors.Is(err, store.ErrNotExist) || !strings.Contains(err.Error(), "snapshots/a") {
 		t.Errorf("open with EIO: got %v", err)
 	}
 }
@@ -233,17 +233,17 @@ func TestDir_ReadsWhereItCanNotWrite(t *testing.T) {
 			t.Fatalf("%v: shared lock: %v", errno, err)
 		}
 		defer lock.Close()
-		got, err := storetest.Get(t.Context(), d, "packs/01/a")
-		if string(got) != "packs/01/a" || err != nil {
+		got, err := storetest.Get(t.Context(), d, "snapshots/a")
+		if string(got) != "snapshots/a" || err != nil {
 			t.Fatalf("%v: got %q, %v", errno, got, err)
 		}
-		if list, err := d.List(t.Context(), "packs"); len(list) != 2 || err != nil {
+		if list, err := d.List(t.Context(), "snapshots"); len(list) != 2 || err != nil {
 			t.Fatalf("%v: got %v, %v", errno, list, err)
 		}
 		for what, err := range map[string]error{
 			"exclusive lock": second(d.Lock(t.Context(), "writer", store.LockExclusive)),
 			"create":         second(d.Create(t.Context(), "config", 1)),
-			"remove":         d.Remove(t.Context(), "packs/01/a"),
+			"remove":         d.Remove(t.Context(), "snapshots/a"),
 		} {
 			if !errors.Is(err, store.ErrReadOnly) {
 				t.Errorf("%v: %s: got %v, want ErrReadOnly", errno, what, err)
