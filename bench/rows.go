@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // bench holds the figures of one run of the harness.
@@ -74,7 +75,11 @@ func (b *bench) measureTree(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.notes["tree"] = fmt.Sprintf("%s: %d files, %s", what, files, size(bytes))
+	changed, err := different(ctx, a, next)
+	if err != nil {
+		return err
+	}
+	b.notes["tree"] = fmt.Sprintf("%s: %d files, %s; %d files differ in the next version", what, files, size(bytes), changed)
 	fmt.Fprintln(os.Stderr, b.notes["tree"])
 	for run := range b.o.runs {
 		fmt.Fprintf(os.Stderr, "tree, run %d of %d\n", run+1, b.o.runs)
@@ -103,6 +108,12 @@ func count(dir string) (files int, bytes int64, err error) {
 		return err
 	})
 	return files, bytes, err
+}
+
+// different counts the files that are not the same in both trees.
+func different(ctx context.Context, a, b string) (int, error) {
+	_, list, err := command{argv: []string{"diff", "-rq", "--no-dereference", a, b}, okay: []int{1}}.measure(ctx)
+	return strings.Count(list, "\n"), err
 }
 
 // floors are what nothing that does the work can be much faster than.

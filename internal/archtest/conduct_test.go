@@ -91,11 +91,11 @@ func checkTesting(tr *tree) (found []finding) {
 var durableNames = []string{"Sync", "Fsync", "Fdatasync", "Syncfs", "SyncFileRange", "Msync", "Rename", "Renameat", "Renameat2", "SYS_FSYNC", "SYS_RENAMEAT2"}
 
 // checkDurable keeps every sync and rename in internal/durable and its fakes. It goes by name, as a
-// method called Sync or Rename is worth a look wherever it stands.
+// method called Sync or Rename is worth a look wherever it stands in the product.
 func checkDurable(tr *tree) (found []finding) {
 	for f := range tr.all {
-		if f.test || f.main() && tr.diagram.rows[f.pkg.dir].kind == '-' ||
-			f.pkg.dir == "internal/durable" || strings.HasPrefix(f.pkg.dir, "internal/durable/") {
+		kind := tr.diagram.rows[f.pkg.dir].kind
+		if f.test || kind == 't' || kind == '-' || f.pkg.dir == "internal/durable" || strings.HasPrefix(f.pkg.dir, "internal/durable/") {
 			continue
 		}
 		ast.Inspect(f.ast, func(n ast.Node) bool {
