@@ -188,4 +188,3 @@ func keepsOpenObjectsReadable(t *testing.T, s store.Store) {
 		t.Fatalf("open object after remove: wrong bytes or %v", err)
 	}
 }
-

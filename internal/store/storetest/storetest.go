@@ -148,4 +148,3 @@ func wantList(t *testing.T, s store.Store, prefix string, want ...string) {
 		t.Fatalf("list %q: got %q, want %q", prefix, got, want)
 	}
 }
-

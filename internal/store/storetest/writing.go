@@ -240,4 +240,3 @@ func refusesUseAfterTheEnd(t *testing.T, s store.Store) {
 		t.Fatalf("size after close: got %d, want 3", got)
 	}
 }
-
