@@ -161,18 +161,53 @@ func (k *fileKeys) openConfig(b []byte) (Config, error) {
 }
 
 func decodeConfig(plain []byte) (Config, error) {
-	var j configJSON
-	if err := decodeStrict(plain, &j); err != nil {
+	var c Config
+	err := readJSON(plain, func(r *jsonReader) {
+		r.object(func(key []byte) bool {
+			switch string(key) {
+			case "pack_size":
+				c.PackSize = int(r.uint(31))
+			case "key_epoch":
+				c.KeyEpoch = uint32(r.uint(32))
+			case "created_at":
+				c.CreatedAt = r.time()
+			case "profiles":
+				r.array(maxProfiles, func() { c.Profiles = append(c.Profiles, r.profile()) })
+			default:
+				return false
+			}
+			return true
+		})
+	})
+	if err != nil {
 		return Config{}, err
 	}
-	c := Config{PackSize: j.PackSize, KeyEpoch: j.KeyEpoch, CreatedAt: j.CreatedAt}
-	for _, p := range j.Profiles {
-		c.Profiles = append(c.Profiles, Profile{
-			Name: p.Name, ID: p.ID, Algorithm: p.Algorithm,
-			Chunker: chunker.Params{Min: p.Min, Avg: p.Avg, Max: p.Max, Normalisation: p.Normalisation},
-		})
-	}
 	return c, c.validate()
+}
+
+func (r *jsonReader) profile() (p Profile) {
+	r.object(func(key []byte) bool {
+		switch string(key) {
+		case "name":
+			p.Name = r.string()
+		case "id":
+			p.ID = uint8(r.uint(8))
+		case "algorithm":
+			p.Algorithm = uint16(r.uint(16))
+		case "min":
+			p.Chunker.Min = int(r.uint(31))
+		case "avg":
+			p.Chunker.Avg = int(r.uint(31))
+		case "max":
+			p.Chunker.Max = int(r.uint(31))
+		case "normalisation":
+			p.Chunker.Normalisation = uint8(r.uint(8))
+		default:
+			return false
+		}
+		return true
+	})
+	return p
 }
 
 // readConfig returns the repository's config.

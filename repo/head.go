@@ -58,11 +58,11 @@ func decodeHead(b []byte) (*head, error) {
 		return nil, errors.New("it is not one line of JSON")
 	}
 	h := new(head)
-	if err := decodeStrict([]byte(line), h); err != nil {
+	if err := readJSON([]byte(line), h.read); err != nil {
 		return nil, err
 	}
-	if h.Repository.IsZero() || len(h.Writers) > maxWriters {
-		return nil, fmt.Errorf("it names no repository, or more than %d writers", maxWriters)
+	if h.Repository.IsZero() {
+		return nil, errors.New("it names no repository")
 	}
 	for i, w := range h.Writers {
 		if w.Seq == 0 || w.Seq > maxSeq || w.Hash == (hash{}) || w.Writer == (writerText{}) {
@@ -73,6 +73,37 @@ func decodeHead(b []byte) (*head, error) {
 		}
 	}
 	return h, nil
+}
+
+func (h *head) read(r *jsonReader) {
+	r.object(func(key []byte) bool {
+		switch string(key) {
+		case "repository":
+			r.into(&h.Repository)
+		case "writers":
+			r.array(maxWriters, func() { h.Writers = append(h.Writers, r.headWriter()) })
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (r *jsonReader) headWriter() (w headWriter) {
+	r.object(func(key []byte) bool {
+		switch string(key) {
+		case "writer":
+			r.into(&w.Writer)
+		case "seq":
+			w.Seq = r.uint(64)
+		case "hash":
+			r.into(&w.Hash)
+		default:
+			return false
+		}
+		return true
+	})
+	return w
 }
 
 // readHead returns the head kept in a state directory for repository repo. No

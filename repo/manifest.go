@@ -216,8 +216,8 @@ func (p *Part) validate() error {
 		return fmt.Errorf("a root of %d bytes, at most %d are allowed", len(p.Root), MaxPageSize)
 	}
 	for _, path := range p.Paths {
-		if len(path) > maxPathLength {
-			return fmt.Errorf("a path of %d bytes, at most %d are allowed", len(path), maxPathLength)
+		if len(path) == 0 || len(path) > maxPathLength {
+			return fmt.Errorf("a path of %d bytes, allowed are 1 to %d", len(path), maxPathLength)
 		}
 	}
 	for _, pattern := range p.Exclude {

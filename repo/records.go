@@ -131,7 +131,7 @@ func (b *chainBody) validate(kind sealedKind, seq uint64) error {
 		return b.Snapshot.validate()
 	case sealedForget:
 		r := b.Forget
-		if r.Seq == 0 || r.Writer == (writerText{}) || r.ID != "" && (!IsSnapshotID(r.ID) || r.Hash == hash{}) {
+		if r.Seq == 0 || r.Seq > maxSeq || r.Writer == (writerText{}) || r.ID != "" && (!IsSnapshotID(r.ID) || r.Hash == hash{}) {
 			return errors.New("it does not say what to forget")
 		}
 		if r.Seq == 1 && r.Prev != (hash{}) {
@@ -140,7 +140,7 @@ func (b *chainBody) validate(kind sealedKind, seq uint64) error {
 		return checkTime("at", r.At)
 	default:
 		r := b.Undelete
-		if r.Seq == 0 || r.Writer == (writerText{}) || !IsSnapshotID(r.ID) {
+		if r.Seq == 0 || r.Seq > maxSeq || r.Writer == (writerText{}) || !IsSnapshotID(r.ID) {
 			return errors.New("it does not say what to undelete")
 		}
 		return checkTime("at", r.At)
@@ -150,11 +150,72 @@ func (b *chainBody) validate(kind sealedKind, seq uint64) error {
 // decodeChainBody reads the plaintext of a manifest or record.
 func decodeChainBody(plain []byte, kind sealedKind, seq uint64) (*chainBody, error) {
 	b := new(chainBody)
-	if err := decodeStrict(plain, b); err != nil {
+	if err := readJSON(plain, b.read); err != nil {
 		return nil, err
 	}
 	if err := b.validate(kind, seq); err != nil {
 		return nil, err
 	}
 	return b, nil
+}
+
+func (b *chainBody) read(r *jsonReader) {
+	r.object(func(key []byte) bool {
+		switch string(key) {
+		case "prev":
+			r.into(&b.Prev)
+		case "snapshot":
+			b.Snapshot = new(Manifest)
+			b.Snapshot.read(r)
+		case "forget":
+			b.Forget = new(forgetRecord)
+			b.Forget.read(r)
+		case "undelete":
+			b.Undelete = new(undeleteRecord)
+			b.Undelete.read(r)
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (f *forgetRecord) read(r *jsonReader) {
+	r.object(func(key []byte) bool {
+		switch string(key) {
+		case "at":
+			f.At = r.time()
+		case "id":
+			f.ID = r.string()
+		case "writer":
+			r.into(&f.Writer)
+		case "seq":
+			f.Seq = r.uint(64)
+		case "hash":
+			r.into(&f.Hash)
+		case "prev":
+			r.into(&f.Prev)
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (u *undeleteRecord) read(r *jsonReader) {
+	r.object(func(key []byte) bool {
+		switch string(key) {
+		case "at":
+			u.At = r.time()
+		case "id":
+			u.ID = r.string()
+		case "writer":
+			r.into(&u.Writer)
+		case "seq":
+			u.Seq = r.uint(64)
+		default:
+			return false
+		}
+		return true
+	})
 }
