@@ -75,7 +75,7 @@ type chain struct {
 	snapshots []*Snapshot  // live ones, sorted by byCreation
 	forgotten []*Snapshot  // those whose file is still there
 	problems  []*chainProblem
-	ends      map[chainWriterID]chainEnd
+	ends      map[writerID]chainEnd
 	forgets   map[place][]place // by file, the forget records of it that nobody took back
 	records   map[place][]*forgetRecord
 }
@@ -85,7 +85,7 @@ type chain struct {
 func newChain(files []*chainFile) *chain {
 	c := &chain{
 		files:   make(map[place]*chainFile, len(files)),
-		ends:    map[chainWriterID]chainEnd{},
+		ends:    map[writerID]chainEnd{},
 		forgets: map[place][]place{},
 		records: map[place][]*forgetRecord{},
 	}
@@ -201,7 +201,7 @@ type link struct {
 
 // followLinks compares, for each writer, every file with the one before it.
 func (c *chain) followLinks() {
-	links := map[chainWriterID][]link{}
+	links := map[writerID][]link{}
 	for at, f := range c.files {
 		if f.body != nil {
 			links[at.writer] = append(links[at.writer], link{at.seq, f.hash, f.body.Prev})
@@ -230,7 +230,7 @@ func (c *chain) followLinks() {
 	}
 }
 
-func (c *chain) followWriter(w chainWriterID, list []link) {
+func (c *chain) followWriter(w writerID, list []link) {
 	slices.SortFunc(list, func(a, b link) int { return cmp.Compare(a.seq, b.seq) })
 	end := chainEnd{seq: list[len(list)-1].seq}
 	for _, l := range list {
@@ -336,7 +336,7 @@ func (c *chain) err() error {
 
 // canContinue reports whether writer may add to the chain: it is new, or its
 // last file is whole.
-func (c *chain) canContinue(writer chainWriterID) bool {
+func (c *chain) canContinue(writer writerID) bool {
 	end := c.ends[writer]
 	return end.seq == end.wholeSeq && (end.seq == 0 || end.wholeHash != hash{}) && end.seq < maxSeq
 }

@@ -31,7 +31,7 @@ func parsePlace(name string) (place, bool) {
 	w, digits, hasSeq := strings.Cut(base, "-")
 	id, err := crypto.ParseRepoID(w)
 	seq, seqErr := strconv.ParseUint(digits, 10, 64)
-	at := place{chainWriterID(id), seq}
+	at := place{writerID(id), seq}
 	if !ok || !hasSeq || err != nil || seqErr != nil || id.IsZero() || seq == 0 || seq > maxSeq || at.name() != name {
 		return place{}, false
 	}

@@ -20,13 +20,13 @@ type testChain struct {
 	testing.TB
 	st   store.Store
 	keys *fileKeys
-	a, b chainWriterID
+	a, b writerID
 	ids  int
 }
 
 func newTestChain(t testing.TB) *testChain {
 	t.Helper()
-	return &testChain{TB: t, st: store.NewMem(), keys: testKeys(t), a: chainWriterID{0xaa}, b: chainWriterID{0xbb}}
+	return &testChain{TB: t, st: store.NewMem(), keys: testKeys(t), a: writerID{0xaa}, b: writerID{0xbb}}
 }
 
 func (t *testChain) load() *chain {
@@ -38,13 +38,13 @@ func (t *testChain) load() *chain {
 	return c
 }
 
-func (t *testChain) as(w chainWriterID) *publisher {
+func (t *testChain) as(w writerID) *publisher {
 	t.Helper()
 	return &publisher{st: t.st, keys: t.keys, writer: w, chain: t.load()}
 }
 
 // snapshot publishes a manifest and returns its id.
-func (t *testChain) snapshot(w chainWriterID) string {
+func (t *testChain) snapshot(w writerID) string {
 	t.Helper()
 	t.ids++
 	m := testManifest(testID(t.ids))
@@ -55,14 +55,14 @@ func (t *testChain) snapshot(w chainWriterID) string {
 	return m.ID
 }
 
-func (t *testChain) forget(w chainWriterID, id string) {
+func (t *testChain) forget(w writerID, id string) {
 	t.Helper()
 	if err := t.as(w).forget(t.Context(), id, testNow); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (t *testChain) undelete(w chainWriterID, id string) {
+func (t *testChain) undelete(w writerID, id string) {
 	t.Helper()
 	if err := t.as(w).undelete(t.Context(), id, testNow); err != nil {
 		t.Fatal(err)
@@ -77,7 +77,7 @@ func (t *testChain) gc() {
 	}
 }
 
-func (t *testChain) remove(w chainWriterID, seq uint64) {
+func (t *testChain) remove(w writerID, seq uint64) {
 	t.Helper()
 	if err := t.st.Remove(t.Context(), place{w, seq}.name()); err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func (t *testChain) write(name string, b []byte) {
 	}
 }
 
-func (t *testChain) damage(w chainWriterID, seq uint64) {
+func (t *testChain) damage(w writerID, seq uint64) {
 	t.Helper()
 	name := place{w, seq}.name()
 	b := t.read(name)
@@ -150,7 +150,7 @@ func TestChain_TwoWritersHaveChainsOfTheirOwn(t *testing.T) {
 	c := newTestChain(t)
 	a1, b1, a2, b2 := c.snapshot(c.a), c.snapshot(c.b), c.snapshot(c.a), c.snapshot(c.b)
 	got := c.expect([]string{a1, b1, a2, b2}, nil)
-	for w, want := range map[chainWriterID]uint64{c.a: 2, c.b: 2} {
+	for w, want := range map[writerID]uint64{c.a: 2, c.b: 2} {
 		if end := got.ends[w]; end.seq != want || end.wholeSeq != want {
 			t.Errorf("writer %x: got end %+v, want %d", w[:1], end, want)
 		}
@@ -353,7 +353,7 @@ func TestChain_ALostRecordLeavesTheSnapshotLiveAndStopsGC(t *testing.T) {
 
 // A file that is lost for good can be given up, so that gc works again.
 func TestForgetLost_MakesTheChainWholeAgain(t *testing.T) {
-	lost := func(c *testChain, w chainWriterID, seqs ...uint64) {
+	lost := func(c *testChain, w writerID, seqs ...uint64) {
 		t.Helper()
 		for _, seq := range seqs {
 			if err := c.as(w).forgetLost(t.Context(), place{c.a, seq}, testNow); err != nil {
@@ -634,7 +634,7 @@ func TestChain_FollowsAModel(t *testing.T) {
 			}
 			return all[rng.IntN(len(all))]
 		}
-		writers := []chainWriterID{c.a, c.b, {0xcc}}
+		writers := []writerID{c.a, c.b, {0xcc}}
 		var seen *head
 		for range 60 {
 			w := writers[rng.IntN(len(writers))]

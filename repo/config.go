@@ -145,7 +145,7 @@ func (k *fileKeys) openConfig(b []byte) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	if h.seq != 0 || h.writer != (chainWriterID{}) {
+	if h.seq != 0 || h.writer != (writerID{}) {
 		return Config{}, damagedFile(configName, "it names a writer")
 	}
 	c, err := decodeConfig(plain)

@@ -133,7 +133,7 @@ func TestCreateRepository_RefusesToBeginAnewOverSnapshots(t *testing.T) {
 	}
 	config := DefaultConfig(testNow)
 	for name, want := range map[string]error{
-		place{chainWriterID{1}, 1}.name():     ErrDamaged,
+		place{writerID{1}, 1}.name():          ErrDamaged,
 		"packs/00/" + strings.Repeat("0", 32): ErrDamaged,
 		"format":                              ErrDamaged, // what is no format file
 	} {

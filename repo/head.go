@@ -35,9 +35,9 @@ type head struct {
 
 // headWriter is the last whole file of a writer.
 type headWriter struct {
-	Writer writerText `json:"writer"`
-	Seq    uint64     `json:"seq"`
-	Hash   hash       `json:"hash"`
+	Writer writerID `json:"writer"`
+	Seq    uint64   `json:"seq"`
+	Hash   hash     `json:"hash"`
 }
 
 func (h *head) encode() ([]byte, error) {
@@ -65,7 +65,7 @@ func decodeHead(b []byte) (*head, error) {
 		return nil, errors.New("it names no repository")
 	}
 	for i, w := range h.Writers {
-		if w.Seq == 0 || w.Seq > maxSeq || w.Hash == (hash{}) || w.Writer == (writerText{}) {
+		if w.Seq == 0 || w.Seq > maxSeq || w.Hash == (hash{}) || w.Writer == (writerID{}) {
 			return nil, errors.New("it names a writer without saying how far it was")
 		}
 		if i > 0 && slices.Compare(h.Writers[i-1].Writer[:], w.Writer[:]) >= 0 {
@@ -137,7 +137,7 @@ func (c *chain) compareHead(h *head) error {
 	}
 	var missing []string
 	for _, w := range h.Writers {
-		at := place{chainWriterID(w.Writer), w.Seq}
+		at := place{w.Writer, w.Seq}
 		known, ok := c.hashAt(at)
 		end := c.ends[at.writer].seq
 		switch {
@@ -165,16 +165,16 @@ func (c *chain) compareHead(h *head) error {
 // forward returns h moved on to what c holds. No writer ever goes back, and
 // none is dropped.
 func (h *head) forward(repo crypto.RepoID, c *chain) *head {
-	last := map[chainWriterID]headWriter{}
+	last := map[writerID]headWriter{}
 	for w, end := range c.ends {
 		if end.wholeHash != (hash{}) {
-			last[w] = headWriter{writerText(w), end.wholeSeq, end.wholeHash}
+			last[w] = headWriter{w, end.wholeSeq, end.wholeHash}
 		}
 	}
 	if h != nil {
 		for _, w := range h.Writers {
-			if last[chainWriterID(w.Writer)].Seq < w.Seq {
-				last[chainWriterID(w.Writer)] = w
+			if last[w.Writer].Seq < w.Seq {
+				last[w.Writer] = w
 			}
 		}
 	}
@@ -213,33 +213,33 @@ func acceptHead(state durable.FS, repo crypto.RepoID, c *chain) error {
 // readWriter returns the state directory's writer id. When there is none, or
 // the file does not hold one, ok is false and replaceWriter makes one: a new
 // writer is always safe.
-func readWriter(state durable.FS) (w chainWriterID, ok bool, err error) {
+func readWriter(state durable.FS) (w writerID, ok bool, err error) {
 	b, err := durable.ReadFile(state, writerName, maxWriterSize)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return chainWriterID{}, false, nil
+		return writerID{}, false, nil
 	case err != nil:
-		return chainWriterID{}, false, fmt.Errorf("%s in the state directory: %v", writerName, err)
+		return writerID{}, false, fmt.Errorf("%s in the state directory: %v", writerName, err)
 	}
 	text, _ := strings.CutSuffix(string(b), "\n")
-	if (*writerText)(&w).UnmarshalText([]byte(text)) != nil {
-		return chainWriterID{}, false, nil
+	if w.UnmarshalText([]byte(text)) != nil {
+		return writerID{}, false, nil
 	}
 	return w, true, nil
 }
 
 // replaceWriter gives the state directory a new writer id.
-func replaceWriter(state durable.FS) (chainWriterID, error) {
+func replaceWriter(state durable.FS) (writerID, error) {
 	w, err := newWriter()
 	if err != nil {
-		return chainWriterID{}, err
+		return writerID{}, err
 	}
 	return w, durable.ReplaceFile(state, writerName, fmt.Appendf(nil, "%x\n", w[:]))
 }
 
 // writerFor returns the writer id to publish with: the state directory's own,
 // or a new one when there is none or its chain can not be continued.
-func writerFor(state durable.FS, c *chain) (chainWriterID, error) {
+func writerFor(state durable.FS, c *chain) (writerID, error) {
 	w, ok, err := readWriter(state)
 	if err != nil || ok && c.canContinue(w) {
 		return w, err

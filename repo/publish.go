@@ -30,7 +30,7 @@ var errUnsure = errors.New("it is in the repository, but whether it survives a p
 type publisher struct {
 	st     store.Store
 	keys   *fileKeys
-	writer chainWriterID
+	writer writerID
 	chain  *chain // what is in the repository; stale when the last attempt failed
 	stale  bool
 }
@@ -70,7 +70,7 @@ func (p *publisher) forget(ctx context.Context, id string, now time.Time) error 
 	}
 	f := p.chain.files[s.at]
 	return p.publish(ctx, &chainBody{Forget: &forgetRecord{
-		At: utc(now), ID: id, Writer: writerText(s.at.writer), Seq: s.at.seq, Hash: f.hash, Prev: f.body.Prev,
+		At: utc(now), ID: id, Writer: s.at.writer, Seq: s.at.seq, Hash: f.hash, Prev: f.body.Prev,
 	}})
 }
 
@@ -85,7 +85,7 @@ func (p *publisher) undelete(ctx context.Context, id string, now time.Time) erro
 		return fmt.Errorf("snapshot %s: %w: it never was here, or gc has removed it", id, ErrNotFound)
 	}
 	for _, at := range p.chain.forgets[s.at] {
-		err := p.publish(ctx, &chainBody{Undelete: &undeleteRecord{At: utc(now), ID: id, Writer: writerText(at.writer), Seq: at.seq}})
+		err := p.publish(ctx, &chainBody{Undelete: &undeleteRecord{At: utc(now), ID: id, Writer: at.writer, Seq: at.seq}})
 		if err != nil {
 			return err
 		}
@@ -114,7 +114,7 @@ func (p *publisher) forgetLost(ctx context.Context, at place, now time.Time) err
 	if len(c.forgets[at]) > 0 {
 		return nil
 	}
-	r := &forgetRecord{At: utc(now), Writer: writerText(at.writer), Seq: at.seq}
+	r := &forgetRecord{At: utc(now), Writer: at.writer, Seq: at.seq}
 	r.Hash, _ = c.hashAt(at)
 	if r.Hash == (hash{}) && f != nil {
 		r.Hash = f.hash
@@ -196,7 +196,7 @@ func (p *publisher) next(body *chainBody) (*chainFile, []byte, error) {
 }
 
 // newWriter draws a writer id.
-func newWriter() (chainWriterID, error) {
+func newWriter() (writerID, error) {
 	id, err := crypto.NewRepoID()
-	return chainWriterID(id), err
+	return writerID(id), err
 }

@@ -9,15 +9,12 @@ import (
 	"github.com/generalbots/backupd/crypto"
 )
 
-// chainWriterID names who wrote a chain: one state directory, not one host.
-type chainWriterID = [16]byte
-
-// writerText is a writer id in JSON.
-type writerText chainWriterID
+// chainWriterID is writerID where it is defined.
+type chainWriterID [16]byte
 
 // place is where a manifest or record stands: as the seq-th file of a writer.
 type place struct {
-	writer chainWriterID
+	writer writerID
 	seq    uint64
 }
 
@@ -52,15 +49,15 @@ func (h *hash) UnmarshalText(text []byte) error {
 }
 
 // MarshalText returns 32 hexadecimal digits.
-func (w writerText) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, w[:]), nil }
+func (w chainWriterID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, w[:]), nil }
 
 // UnmarshalText reads what MarshalText wrote.
-func (w *writerText) UnmarshalText(text []byte) error {
+func (w *chainWriterID) UnmarshalText(text []byte) error {
 	id, err := crypto.ParseRepoID(string(text))
 	if err != nil || id.IsZero() {
 		return errors.New("a writer id has 32 lower-case hexadecimal digits")
 	}
-	*w = writerText(id)
+	*w = chainWriterID(id)
 	return nil
 }
 
@@ -80,25 +77,25 @@ type chainBody struct {
 // A file that is lost, be it damaged or gone, can be forgotten too: ID is
 // empty then, and Hash and Prev may be unknown.
 type forgetRecord struct {
-	At     time.Time  `json:"at"`
-	ID     string     `json:"id,omitempty"`
-	Writer writerText `json:"writer"`
-	Seq    uint64     `json:"seq"`
-	Hash   hash       `json:"hash"` // of the file
-	Prev   hash       `json:"prev"` // that the file holds
+	At     time.Time `json:"at"`
+	ID     string    `json:"id,omitempty"`
+	Writer writerID  `json:"writer"`
+	Seq    uint64    `json:"seq"`
+	Hash   hash      `json:"hash"` // of the file
+	Prev   hash      `json:"prev"` // that the file holds
 }
 
-func (r *forgetRecord) place() place { return place{chainWriterID(r.Writer), r.Seq} }
+func (r *forgetRecord) place() place { return place{r.Writer, r.Seq} }
 
 // undeleteRecord takes a forget record back.
 type undeleteRecord struct {
-	At     time.Time  `json:"at"`
-	ID     string     `json:"id"`
-	Writer writerText `json:"writer"` // of the forget record
-	Seq    uint64     `json:"seq"`
+	At     time.Time `json:"at"`
+	ID     string    `json:"id"`
+	Writer writerID  `json:"writer"` // of the forget record
+	Seq    uint64    `json:"seq"`
 }
 
-func (r *undeleteRecord) place() place { return place{chainWriterID(r.Writer), r.Seq} }
+func (r *undeleteRecord) place() place { return place{r.Writer, r.Seq} }
 
 // kind is that of the one thing in the body.
 func (b *chainBody) kind() sealedKind {
@@ -131,7 +128,7 @@ func (b *chainBody) validate(kind sealedKind, seq uint64) error {
 		return b.Snapshot.validate()
 	case sealedForget:
 		r := b.Forget
-		if r.Seq == 0 || r.Seq > maxSeq || r.Writer == (writerText{}) || r.ID != "" && (!IsSnapshotID(r.ID) || r.Hash == hash{}) {
+		if r.Seq == 0 || r.Seq > maxSeq || r.Writer == (writerID{}) || r.ID != "" && (!IsSnapshotID(r.ID) || r.Hash == hash{}) {
 			return errors.New("it does not say what to forget")
 		}
 		if r.Seq == 1 && r.Prev != (hash{}) {
@@ -140,7 +137,7 @@ func (b *chainBody) validate(kind sealedKind, seq uint64) error {
 		return checkTime("at", r.At)
 	default:
 		r := b.Undelete
-		if r.Seq == 0 || r.Seq > maxSeq || r.Writer == (writerText{}) || !IsSnapshotID(r.ID) {
+		if r.Seq == 0 || r.Seq > maxSeq || r.Writer == (writerID{}) || !IsSnapshotID(r.ID) {
 			return errors.New("it does not say what to undelete")
 		}
 		return checkTime("at", r.At)

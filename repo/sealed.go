@@ -81,7 +81,7 @@ func (k sealedKind) String() string {
 type sealedHeader struct {
 	kind   sealedKind
 	epoch  uint32
-	writer chainWriterID
+	writer writerID
 	seq    uint64
 }
 

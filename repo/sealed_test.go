@@ -52,7 +52,7 @@ func testID(n int) string { return fmt.Sprintf("backup-01jz%022d", n) }
 // oneOfEach returns a sealed file of each kind, by name, with what opens it.
 func oneOfEach(t testing.TB, keys *fileKeys) map[string][]byte {
 	t.Helper()
-	w := chainWriterID{1, 2, 3}
+	w := writerID{1, 2, 3}
 	files := map[string][]byte{}
 	config := DefaultConfig(testNow)
 	sealed, err := keys.sealConfig(&config)
@@ -62,8 +62,8 @@ func oneOfEach(t testing.TB, keys *fileKeys) map[string][]byte {
 	files[configName] = sealed
 	for i, body := range []*chainBody{
 		{Snapshot: testManifest(testID(1))},
-		{Prev: hash{1}, Forget: &forgetRecord{At: testNow, ID: testID(1), Writer: writerText(w), Seq: 1, Hash: hash{1}}},
-		{Prev: hash{2}, Undelete: &undeleteRecord{At: testNow, ID: testID(1), Writer: writerText(w), Seq: 2}},
+		{Prev: hash{1}, Forget: &forgetRecord{At: testNow, ID: testID(1), Writer: w, Seq: 1, Hash: hash{1}}},
+		{Prev: hash{2}, Undelete: &undeleteRecord{At: testNow, ID: testID(1), Writer: w, Seq: 2}},
 	} {
 		at := place{w, uint64(i + 1)}
 		sealed, err := keys.seal(at.name(), sealedHeader{kind: body.kind(), writer: w, seq: at.seq}, body)
@@ -150,12 +150,12 @@ func TestSealed_RefusesAFileUnderTheNameOfEachOther(t *testing.T) {
 
 func TestSealed_RefusesAManifestReplayedElsewhere(t *testing.T) {
 	keys := testKeys(t)
-	w := chainWriterID{1, 2, 3}
+	w := writerID{1, 2, 3}
 	name := place{w, 1}.name()
 	b := oneOfEach(t, keys)[name]
 
 	t.Run("under another number or writer", func(t *testing.T) {
-		for _, at := range []place{{w, 2}, {chainWriterID{9}, 1}} {
+		for _, at := range []place{{w, 2}, {writerID{9}, 1}} {
 			f := openChainFile(keys, at, b)
 			refused(t, "replayed", at.name(), f.err)
 		}
@@ -200,7 +200,7 @@ func TestSealed_RefusesAManifestReplayedElsewhere(t *testing.T) {
 
 func TestSealed_TellsWhatIsWrong(t *testing.T) {
 	keys := testKeys(t)
-	name := place{chainWriterID{1, 2, 3}, 1}.name()
+	name := place{writerID{1, 2, 3}, 1}.name()
 	whole := oneOfEach(t, keys)[name]
 	for what, tc := range map[string]struct {
 		change func(b []byte) []byte
