@@ -5,8 +5,9 @@ import (
 	"sync"
 )
 
-// Bounds of what the workers may be ahead of the loop that takes the entries. Together with the weight of a directory they also bound the
-// directories ahead, well below maxDescriptors: those wanted next must still be open when their files are read.
+// Bounds of what the workers may be ahead of the loop that takes the entries. Together with the weight of a directory
+// they also bound the directories ahead, well below maxDescriptors: those wanted next must still be open when their
+// files are read.
 const (
 	aheadEntries    = 4096
 	aheadResume     = aheadEntries / 2 // a worker that waited goes on here, not at every entry
@@ -19,9 +20,9 @@ const listBuffer = 128 << 10 // bytes given to getdents64
 // task is a piece of work: to read a directory (batch is nil), or to examine one more batch of its names.
 //
 // The tasks of a scan that are not done stand in one list in the order in which their results are wanted. A finished
-// task is replaced by what it found, so the list stays in order, and whoever takes the first task nobody has taken does what is
-// wanted next. The loop that consumes takes tasks too whenever what it waits for is in other hands: so it
-// never depends on the workers, which are only there to be ahead of it.
+// task is replaced by what it found, so the list stays in order, and whoever takes the first task nobody has taken does
+// what is wanted next. The loop that consumes takes tasks too whenever what it waits for is in other hands: so it never
+// depends on the workers, which are only there to be ahead of it.
 type task struct {
 	dir        *directory
 	batch      *batch

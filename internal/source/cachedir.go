@@ -10,8 +10,8 @@ const (
 	cacheSignature = "Signature: 8a477f597d28d172789f06886806bc55"
 )
 
-// isCache tells whether the directory fd, with these names, is a cache. Of such a directory only the tag is kept, so that it is
-// one again when it is restored.
+// isCache tells whether the directory fd, with these names, is a cache. Of such a directory only the tag is kept, so
+// that it is one again when it is restored.
 func isCache(fds *descriptors, fd int, names *listing) bool {
 	typ, ok := names.find(cacheTag)
 	if !ok || typ != unix.DT_REG && typ != unix.DT_UNKNOWN {

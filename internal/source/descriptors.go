@@ -87,8 +87,8 @@ func (c *descriptors) shrink(limit int) {
 	}
 }
 
-// trying calls open again, with fewer directories open, when the process or the system ran out of descriptors. The scan then keeps to fewer
-// for good: the rest of the process needs some too.
+// trying calls open again, with fewer directories open, when the process or the system ran out of descriptors. The scan
+// then keeps to fewer for good: the rest of the process needs some too.
 func (c *descriptors) trying(open func() (int, error)) (int, error) {
 	const least = 8
 	for {

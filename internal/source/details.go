@@ -45,8 +45,8 @@ func (f *Files) Details(e *Entry) (Details, error) {
 	return d, s.detailsByName(e, &d)
 }
 
-// detailsByName reads the details of what was not, or can not be, opened. The inode is held by O_PATH, which opens nothing in the
-// sense of devices and FIFOs, and then asked through /proc, as such a descriptor refuses fgetxattr.
+// detailsByName reads the details of what was not, or can not be, opened. The inode is held by O_PATH, which opens
+// nothing in the sense of devices and FIFOs, and then asked through /proc, as such a descriptor refuses fgetxattr.
 func (s *scan) detailsByName(e *Entry, d *Details) error {
 	in := e.dir
 	if e.Event != Item {
@@ -96,8 +96,8 @@ func byDescriptor(fd int) xattrs {
 	}
 }
 
-// byPath asks for the inode a descriptor of O_PATH holds. Following the link in /proc leads to that inode and no further, also when it
-// is a symbolic link.
+// byPath asks for the inode a descriptor of O_PATH holds. Following the link in /proc leads to that inode and no
+// further, also when it is a symbolic link.
 func byPath(fd int) xattrs {
 	path := "/proc/self/fd/" + strconv.Itoa(fd)
 	return xattrs{
@@ -106,13 +106,32 @@ func byPath(fd int) xattrs {
 	}
 }
 
-// scratch is space for what xattr calls return, so that the usual answer, nothing, needs one call and no allocation.
-var scratch = sync.Pool{New: func() any { return new([maxXattrNames]byte) }}
+// usualXattr is enough for nearly every answer. The kernel takes memory of the size that it is offered, and clears it,
+// at each call.
+const usualXattr = 512
+
+// scratch is space for what the calls for attributes return, so that the usual answer, nothing, costs one call and no
+// allocation.
+var scratch = sync.Pool{New: func() any { return new([max(maxXattrNames, maxXattrValue)]byte) }}
+
+// ask calls with little space first, and with all that is allowed when that is not enough.
+func ask(buf []byte, call func(dest []byte) (int, error)) (int, error) {
+	for size := usualXattr; ; {
+		n, err := call(buf[:size])
+		switch {
+		case err == unix.EINTR:
+		case err == unix.ERANGE && size < len(buf):
+			size = len(buf)
+		default:
+			return n, err
+		}
+	}
+}
 
 func (d *Details) readXattrs(x xattrs) error {
-	buf := scratch.Get().(*[maxXattrNames]byte)
+	buf := scratch.Get().(*[max(maxXattrNames, maxXattrValue)]byte)
 	defer scratch.Put(buf)
-	n, err := retry(func() (int, error) { return x.list(buf[:]) })
+	n, err := ask(buf[:maxXattrNames], x.list)
 	switch {
 	case errors.Is(err, unix.ENOTSUP):
 		return nil
@@ -128,7 +147,7 @@ func (d *Details) readXattrs(x xattrs) error {
 	var trouble error
 	for total := n; len(names) > 0; names = names[1:] {
 		name := names[0]
-		n, err := retry(func() (int, error) { return x.get(name, buf[:maxXattrValue]) })
+		n, err := ask(buf[:maxXattrValue], func(dest []byte) (int, error) { return x.get(name, dest) })
 		switch {
 		case errors.Is(err, unix.ENODATA), errors.Is(err, unix.ENOTSUP):
 			continue // removed meanwhile, or kept from us without a word
@@ -145,14 +164,6 @@ func (d *Details) readXattrs(x xattrs) error {
 		d.Xattrs = append(d.Xattrs, Xattr{Name: name, Value: bytes.Clone(buf[:n:n])})
 	}
 	return trouble
-}
-
-func retry(call func() (int, error)) (int, error) {
-	for {
-		if n, err := call(); err != unix.EINTR {
-			return n, err
-		}
-	}
 }
 
 // owners knows the names of users and groups, for one scan: long enough to ask once, short enough to see changes.

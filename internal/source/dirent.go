@@ -27,8 +27,8 @@ var errDirent = errors.New("malformed directory record")
 //	| ino 8   | off 8    | length 2    | type 1 | name, zero, padding  |
 //	+---------+----------+-------------+--------+----------------------+
 //
-// in the byte order of the machine. The name aliases buf. The kernel is not expected to be wrong here, but what it says comes from
-// file systems that may be.
+// in the byte order of the machine. The name aliases buf. The kernel is not expected to be wrong here, but what it says
+// comes from file systems that may be.
 func nextDirent(buf []byte) (name []byte, typ uint8, rest []byte, err error) {
 	if len(buf) < direntHeader+1 {
 		return nil, 0, nil, errDirent
@@ -156,7 +156,8 @@ func (l *listing) find(name string) (typ uint8, ok bool) {
 	return l.names[i].typ, true
 }
 
-// pointer is the name with its zero byte, for a system call. The arena is a string and stays where it is; the system only reads it.
+// pointer is the name with its zero byte, for a system call. The arena is a string and stays where it is; the system
+// only reads it.
 func (l *listing) pointer(i int) *byte {
 	return (*byte)(unsafe.Add(unsafe.Pointer(unsafe.StringData(l.arena)), l.names[i].off))
 }

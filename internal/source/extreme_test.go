@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// chain makes n directories in each other, named by name, with a file in each, without ever using a long path. It tidies up the same way.
+// chain makes n directories in each other, named by name, with a file in each, without ever using a long path. It
+// tidies up the same way.
 func chain(t testing.TB, root string, n int, name func(i int) string) {
 	t.Helper()
 	open := func(at int, name string) int {

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxExtents bounds the list for one file. What is after the last of them counts as data, which is right, if not sparse.
+// maxExtents bounds the list for one file. What is after the last of them counts as data, which is right, if not
+// sparse.
 const maxExtents = 1 << 16
 
 // openedFile is a File by its bare descriptor: the poller of package os is of no use to regular files, and costs calls.

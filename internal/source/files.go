@@ -15,19 +15,22 @@ const maxWorkers = 64
 
 // FilesOptions says what of a host is backed up.
 type FilesOptions struct {
-	// Paths are absolute; "." and ".." are taken out by their text. At least one. Those that overlap, or come twice, count once.
+	// Paths are absolute; "." and ".." are taken out by their text. At least one. Those that overlap, or come twice,
+	// count once.
 	Paths []string
-	// Exclude are patterns as in gitignore, with "/" as the root: those without a slash, other than at the end, match the name at
-	// every depth, the others the whole path. A later pattern wins; ! in front takes back.
-	// What Paths names is never excluded.
+	// Exclude are patterns as in gitignore, with "/" as the root: those without a slash, other than at the end, match
+	// the name at every depth, the others the whole path. A later pattern wins; ! in front takes back. What Paths names
+	// is never excluded.
 	Exclude []string
-	// ExcludeLines are the lines of exclude files. They come after Exclude; blank lines and those that begin with # mean nothing.
+	// ExcludeLines are the lines of exclude files. They come after Exclude; blank lines and those that begin with #
+	// mean nothing.
 	ExcludeLines []string
 	// ExcludeCaches leaves out what is in directories that hold a valid CACHEDIR.TAG, apart from the tag.
 	ExcludeCaches bool
 	// OneFileSystem keeps to the file system each PATH is on. What is mounted below is yielded as an empty directory.
 	OneFileSystem bool
-	// Workers read directories ahead of whoever takes the entries, which helps out. Zero means a good number for this machine.
+	// Workers read directories ahead of whoever takes the entries, which helps out. Zero means a good number for this
+	// machine.
 	Workers int
 }
 
@@ -59,13 +62,14 @@ func NewFiles(o FilesOptions) (*Files, error) {
 	}
 	f := &Files{named: n, patterns: p, excludeCaches: o.ExcludeCaches, oneFileSystem: o.OneFileSystem, workers: o.Workers, euid: os.Geteuid()}
 	if f.workers == 0 {
-		f.workers = min(runtime.GOMAXPROCS(0), 4)
+		// Two at least: what is not in memory is waited for.
+		f.workers = max(2, min(runtime.GOMAXPROCS(0), 8))
 	}
 	return f, nil
 }
 
-// Scan walks the paths; see [Source]. When a PATH does not exist, or can not be reached, the scan ends with an error that names it,
-// normally before the first entry.
+// Scan walks the paths; see [Source]. When a PATH does not exist, or can not be reached, the scan ends with an error
+// that names it, normally before the first entry.
 func (f *Files) Scan(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) { newScan(f).run(ctx, yield) }
 }

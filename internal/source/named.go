@@ -87,9 +87,9 @@ func split(clean string) []string {
 	return strings.Split(clean, "/")
 }
 
-// walkNamed opens, with O_PATH, the directory that target leads to from the directory at, in the place of the system, because it
-// follows only symbolic links of root and of the running user: whoever else can put a link above a PATH must not
-// choose what is read. It never uses a path longer than one component.
+// walkNamed opens, with O_PATH, the directory that target leads to from the directory at, in the place of the system,
+// because it follows only symbolic links of root and of the running user: whoever else can put a link above a PATH must
+// not choose what is read. It never uses a path longer than one component.
 func walkNamed(at int, target string, hops *int) (int, error) {
 	cur, own := at, false
 	if strings.HasPrefix(target, "/") {

@@ -321,8 +321,8 @@ var namedClasses = map[string]func(byte) bool{
 	"xdigit": func(c byte) bool { return digit(c) || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F' },
 }
 
-// excluded tells whether what stands under name in the directory at the components dirs is left out. dirs may be nil unless
-// wantsPath.
+// excluded tells whether what stands under name in the directory at the components dirs is left out. dirs may be nil
+// unless wantsPath.
 func (p *patterns) excluded(dirs []string, name string, directory bool) bool {
 	for i := len(p.rules) - 1; i >= 0; i-- {
 		r := &p.rules[i]
@@ -336,8 +336,8 @@ func (p *patterns) excluded(dirs []string, name string, directory bool) bool {
 	return false
 }
 
-// matchPath matches the components dirs and name. As in any glob with one kind of star, going back to the last ** is enough, so the work is at
-// most len(parts) × len(dirs).
+// matchPath matches the components dirs and name. As in any glob with one kind of star, going back to the last ** is
+// enough, so the work is at most len(parts) × len(dirs).
 func matchPath(parts []part, dirs []string, name string) bool {
 	at := func(i int) string {
 		if i < len(dirs) {

@@ -9,7 +9,8 @@ import (
 	"github.com/generalbots/backupd/internal/source"
 )
 
-// excluded asks as a scan does: from the top down, and not below what is excluded. A path that ends with a slash is a directory.
+// excluded asks as a scan does: from the top down, and not below what is excluded. A path that ends with a slash is a
+// directory.
 func excluded(m source.Matcher, p string) bool {
 	p, directory := strings.CutSuffix(p, "/")
 	comps := strings.Split(p, "/")

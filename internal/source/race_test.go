@@ -18,8 +18,8 @@ import (
 // raceTime bounds each race; what it would find shows in the first rounds.
 const raceTime = 1500 * time.Millisecond
 
-// TestScan_NeverLeavesTheTree exchanges directories and files for links that lead outside, all the while the tree is scanned and everything
-// in it is read. Nothing of the outside may ever come back.
+// TestScan_NeverLeavesTheTree exchanges directories and files for links that lead outside, all the while the tree is
+// scanned and everything in it is read. Nothing of the outside may ever come back.
 func TestScan_NeverLeavesTheTree(t *testing.T) {
 	top := ramDir(t)
 	root, outside := top+"/root", top+"/outside"
@@ -30,8 +30,8 @@ func TestScan_NeverLeavesTheTree(t *testing.T) {
 	}
 	forbidden := inodes(t, outside)
 
-	// Each pair is exchanged atomically, so that the name is always there; by the descriptor of its directory, so that the exchanging does not go
-	// astray itself.
+	// Each pair is exchanged atomically, so that the name is always there; by the descriptor of its directory, so that
+	// the exchanging does not go astray itself.
 	type pair struct {
 		dir  int
 		name string
@@ -106,7 +106,8 @@ func inodes(t testing.TB, dir string) map[uint64]bool {
 	return found
 }
 
-// TestScan_OfATreeThatChangesStaysInOrder makes, moves and removes all over the tree. The grammar is checked on the way, and what stands still must be there.
+// TestScan_OfATreeThatChangesStaysInOrder makes, moves and removes all over the tree. The grammar is checked on the
+// way, and what stands still must be there.
 func TestScan_OfATreeThatChangesStaysInOrder(t *testing.T) {
 	root := ramDir(t)
 	write(t, root, "a/still", "m/still/f", "z/still")

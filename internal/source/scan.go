@@ -63,17 +63,26 @@ func (s *scan) run(ctx context.Context, yield func(Entry, error) bool) {
 	for range s.files.workers {
 		group.Go(s.work)
 	}
-	complete, err := s.walk(ctx, root, yield)
-	s.stop()
-	group.Wait()
-	if !complete {
-		if !s.forget() {
-			<-aborted
-		}
-		s.abort()
-		if err != nil {
-			yield(Entry{}, err)
-		}
+	err := func() error {
+		complete := false
+		// Deferred, as the body of the loop may panic.
+		defer func() {
+			s.stop()
+			group.Wait()
+			if complete {
+				return
+			}
+			if !s.forget() {
+				<-aborted
+			}
+			s.abort()
+		}()
+		var err error
+		complete, err = s.walk(ctx, root, yield)
+		return err
+	}()
+	if err != nil {
+		yield(Entry{}, err)
 	}
 }
 
@@ -152,6 +161,8 @@ func (s *scan) walk(ctx context.Context, root *directory, yield func(Entry, erro
 		}
 		stack = stack[:len(stack)-1]
 		s.pass(nil, directoryWeight)
+		// Entries that are kept must not keep the whole listing.
+		d.names, d.first = listing{}, nil
 		if s.stopped.Load() {
 			return false, context.Cause(ctx)
 		}
@@ -162,7 +173,8 @@ func (s *scan) walk(ctx context.Context, root *directory, yield func(Entry, erro
 	return true, nil
 }
 
-// pass puts what counted as n entries behind the consumer: a batch, or, with nil, a directory. It returns the batch after it.
+// pass puts what counted as n entries behind the consumer: a batch, or, with nil, a directory. It returns the batch
+// after it.
 func (s *scan) pass(b *batch, n int) (next *batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -27,7 +27,8 @@ import (
 // Errors a caller may act on. Others are errors of the operating system; errors.Is finds fs.ErrPermission and the like
 // in them.
 var (
-	// ErrChanged says that a name no longer leads to what the scan saw there: it is gone, or something else took its place.
+	// ErrChanged says that a name no longer leads to what the scan saw there: it is gone, or something else took its
+	// place.
 	ErrChanged = errors.New("changed since it was scanned")
 	// ErrReleased says that an entry was used after its directory was released, or after its scan was broken off.
 	ErrReleased = errors.New("used after its directory was released")
@@ -129,12 +130,12 @@ type Details struct {
 // An implementation may be scanned several times, also at once; each scan is a walk of its own. Details, Open and
 // Release may be called from any goroutine, also while the scan goes on.
 type Source interface {
-	// Scan yields the entries in the order the package comment describes. An error ends the scan: it comes with an empty
-	// Entry as the last pair, when ctx is cancelled (its cause is returned), or when something the source was asked for is gone.
-	// Trouble with one entry is [Entry.Err] and the scan goes on. What vanishes between being listed and being
-	// examined is not yielded. When the loop is left early, or ctx is cancelled, everything is released; until then,
-	// also after the end of the scan, each Leave must be given to Release. No goroutine of the scan is left when the
-	// loop ends.
+	// Scan yields the entries in the order the package comment describes. An error ends the scan: it comes with an
+	// empty Entry as the last pair, when ctx is cancelled (its cause is returned), or when something the source was
+	// asked for is gone. Trouble with one entry is [Entry.Err] and the scan goes on. What vanishes between being listed
+	// and being examined is not yielded. When the loop is left early, or ctx is cancelled, everything is released;
+	// until then, also after the end of the scan, each Leave must be given to Release. No goroutine of the scan is left
+	// when the loop ends.
 	Scan(ctx context.Context) iter.Seq2[Entry, error]
 
 	// Details reads what lstat does not tell. It is valid from the entry's yield until the Release of the Leave of its
@@ -156,8 +157,8 @@ type File interface {
 	io.ReadCloser
 	io.ReaderAt
 
-	// Opened returns the metadata as they were when the file was opened, at no cost. A reader that got exactly Size bytes and then
-	// sees no change in Stat need not read once more to meet the end.
+	// Opened returns the metadata as they were when the file was opened, at no cost. A reader that got exactly Size
+	// bytes and then sees no change in Stat need not read once more to meet the end.
 	Opened() Entry
 	// Stat returns the metadata as they are now: compared with Opened they tell whether the file changed meanwhile.
 	Stat() (Entry, error)

@@ -15,7 +15,8 @@ import (
 //
 // They go through syscall.Syscall, not RawSyscall: a hanging network mount must not stop the garbage collector.
 
-// openFlags are part of every open. NONBLOCK is for what may have taken a file's place: opening a FIFO would wait for a writer.
+// openFlags are part of every open. NONBLOCK is for what may have taken a file's place: opening a FIFO would wait for a
+// writer.
 const (
 	openFlags      = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
 	directoryFlags = openFlags | unix.O_DIRECTORY
@@ -33,9 +34,9 @@ func (c *cname) set(name string) error {
 	return nil
 }
 
-// openat opens one component below a directory. Without a slash in the name and with NOFOLLOW it can do no more than openat2 with
-// RESOLVE_BENEATH, NO_SYMLINKS and NO_MAGICLINKS, and costs less. An EPERM because of O_NOATIME, which only an owner
-// may use, is tried again without.
+// openat opens one component below a directory. Without a slash in the name and with NOFOLLOW it can do no more than
+// openat2 with RESOLVE_BENEATH, NO_SYMLINKS and NO_MAGICLINKS, and costs less. An EPERM because of O_NOATIME, which
+// only an owner may use, is tried again without.
 func openat(dir int, name *byte, flags int) (int, unix.Errno) {
 	for {
 		fd, _, errno := syscall.Syscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(unsafe.Pointer(name)), uintptr(flags|unix.O_LARGEFILE), 0, 0, 0)

@@ -81,8 +81,8 @@ func write(t testing.TB, root string, names ...string) {
 	}
 }
 
-// scanned walks everything and returns a line for each event below root, which is cut off: directories end with a slash, what could
-// not be examined with " !".
+// scanned walks everything and returns a line for each event below root, which is cut off: directories end with a
+// slash, what could not be examined with " !".
 func scanned(t testing.TB, root string, o source.FilesOptions) []string {
 	t.Helper()
 	f := newFiles(t, o)
@@ -119,5 +119,6 @@ func collected(t testing.TB, root string, o source.FilesOptions) map[string]sour
 	return seen
 }
 
-// isRoot tells whether the tests may make devices, mount and become somebody else. Those that need it do less elsewhere, and CI runs them as root.
+// isRoot tells whether the tests may make devices, mount and become somebody else. Those that need it do less
+// elsewhere, and CI runs them as root.
 func isRoot() bool { return os.Geteuid() == 0 }

@@ -1,5 +1,5 @@
-// Package sourcetest is what every kind of source must pass: a suite to run against a source that holds a given tree, and a checker of the
-// grammar of scans that other tests use too.
+// Package sourcetest is what every kind of source must pass: a suite to run against a source that holds a given tree,
+// and a checker of the grammar of scans that other tests use too.
 package sourcetest
 
 import (
@@ -25,8 +25,8 @@ type Seen struct {
 	Err     error  // of the entry, its details or its content, in this order
 }
 
-// Collect scans src to the end, reads everything, checks the grammar as [Check] does, and returns what there is by path. Paths are the names
-// below the root joined by slashes; the root is "".
+// Collect scans src to the end, reads everything, checks the grammar as [Check] does, and returns what there is by
+// path. Paths are the names below the root joined by slashes; the root is "".
 func Collect(t testing.TB, src source.Source) map[string]Seen {
 	t.Helper()
 	seen := make(map[string]Seen)
@@ -164,8 +164,8 @@ func (g *grammar) end() string {
 	return ""
 }
 
-// NoLeaks remembers the goroutines and descriptors of the process; the function it returns fails the test when there are more. Tests that
-// use it must not run beside others.
+// NoLeaks remembers the goroutines and descriptors of the process; the function it returns fails the test when there
+// are more. Tests that use it must not run beside others.
 func NoLeaks(t testing.TB) (check func()) {
 	t.Helper()
 	runtime.GC() // descriptors of forgotten os.Files

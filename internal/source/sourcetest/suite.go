@@ -68,6 +68,7 @@ func Run(t *testing.T, make Factory) {
 	t.Run("files outlive their directory", func(t *testing.T) { filesOutlive(t, make) })
 	t.Run("scans are independent", func(t *testing.T) { independent(t, make) })
 	t.Run("leaving the loop releases everything", func(t *testing.T) { leaving(t, make) })
+	t.Run("a panic in the loop releases everything", func(t *testing.T) { panicking(t, make) })
 	t.Run("cancelling ends the scan and releases everything", func(t *testing.T) { cancelling(t, make) })
 	t.Run("cancelling after the end releases everything", func(t *testing.T) { cancellingLate(t, make) })
 	t.Run("a cancelled context yields its cause alone", func(t *testing.T) { cancelledBefore(t, make) })
@@ -273,6 +274,25 @@ func leaving(t *testing.T, make Factory) {
 			t.Errorf("left after %d of %d: got error %v from Details, want ErrReleased", stop, n, err)
 		}
 	}
+}
+
+func panicking(t *testing.T, make Factory) {
+	src, _ := make(t, Tree())
+	check := NoLeaks(t)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic did not arrive")
+			}
+		}()
+		n := 0
+		for range src.Scan(t.Context()) {
+			if n++; n == 20 {
+				panic("in the body of the loop")
+			}
+		}
+	}()
+	check()
 }
 
 func cancelling(t *testing.T, make Factory) {
