@@ -13,6 +13,7 @@ type UnusableError struct {
 	Resettable bool
 }
 
+// Error names the directory and the reason.
 func (e *UnusableError) Error() string {
 	return fmt.Sprintf("index %s is unusable: %s", e.Dir, e.Reason)
 }

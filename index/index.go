@@ -110,7 +110,7 @@ type Index struct {
 // without an index. One opener at a time, over all processes.
 //
 // After a clean close the files are compared with their sums; after a crash they are verified. Both
-// read every byte of the index once. A third crash in a row without a clean close makes the index
+// read every byte of the index once. An eighth crash in a row without a clean close makes the index
 // unusable, and so does the end of the process while Badger opens: damage that no check sees
 // must not kill a daemon for ever.
 func Open(o Options) (*Index, error) {

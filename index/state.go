@@ -34,8 +34,9 @@ const (
 	maxNameSize     = 32
 
 	// maxUnclean is how many ends without a clean close, one after the other, are believed to be
-	// bad luck and not the doing of the files.
-	maxUnclean = 3
+	// bad luck and not the doing of the files. Somebody who kills a long backup again and again
+	// should not pay with the index; a daemon that dies of it should not die for ever.
+	maxUnclean = 8
 )
 
 type phase uint8
