@@ -27,6 +27,7 @@ type Snapshot struct {
 	Manifest
 	Forgotten   bool      // gc will remove it; until then it can be undeleted
 	ForgottenAt time.Time // as the host's clock had it
+	Size        int64     // of the manifest's file in bytes
 
 	at place
 }
@@ -36,6 +37,7 @@ type Snapshot struct {
 type chainFile struct {
 	name string
 	at   place
+	size int64
 	hash hash // of the bytes as they are; zero when they could not be read
 	body *chainBody
 	err  error
@@ -175,7 +177,7 @@ func (c *chain) collectSnapshots(ordered []*chainFile) {
 		case f.body == nil && len(forgets) == 0:
 			c.report(f.name, f.err)
 		case f.body != nil && f.body.Snapshot != nil:
-			s := &Snapshot{Manifest: *f.body.Snapshot, at: f.at}
+			s := &Snapshot{Manifest: *f.body.Snapshot, Size: f.size, at: f.at}
 			if other := seen[s.ID]; other != nil {
 				c.problem(f.name, "it has the snapshot id %s, as %s has", s.ID, other.name)
 			}

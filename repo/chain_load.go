@@ -108,7 +108,7 @@ func loadFile(ctx context.Context, st store.Store, keys *fileKeys, name string, 
 
 // openChainFile reads a manifest or record from the bytes found at a place.
 func openChainFile(keys *fileKeys, at place, b []byte) *chainFile {
-	f := &chainFile{name: at.name(), at: at, hash: hash(crypto.Sum256(b))}
+	f := &chainFile{name: at.name(), at: at, size: int64(len(b)), hash: hash(crypto.Sum256(b))}
 	h, plain, err := keys.open(f.name, b, sealedManifest, sealedForget, sealedUndelete)
 	if err != nil {
 		f.err = err

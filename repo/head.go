@@ -41,7 +41,7 @@ type headWriter struct {
 }
 
 func (h *head) encode() ([]byte, error) {
-	b, err := json.Marshal(h)
+	b, err := json.Marshal(head{h.Repository, append([]headWriter{}, h.Writers...)}) // an array also when empty
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +178,7 @@ func (h *head) forward(repo crypto.RepoID, c *chain) *head {
 			}
 		}
 	}
-	next := &head{Repository: repo, Writers: []headWriter{}}
+	next := &head{Repository: repo}
 	for _, w := range last {
 		next.Writers = append(next.Writers, w)
 	}

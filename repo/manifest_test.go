@@ -20,6 +20,9 @@ func TestManifest_ReadsWhatWasWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if want := int64(len(c.read(place{c.a, 1}.name()))); s.Size != want {
+		t.Errorf("got size %d, want %d", s.Size, want)
+	}
 	got, err := readSnapshot(t.Context(), c.st, c.keys, s)
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%+v, %v, want\n%+v", got, err, want)
