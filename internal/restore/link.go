@@ -1,0 +1,163 @@
+package restore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"sync"
+	"syscall"
+
+	"github.com/generalbots/backupd/internal/target"
+	"github.com/generalbots/backupd/repo"
+)
+
+// maxLinks bounds the hard-linked inodes of which names are still to come,
+// about 300 bytes each.
+const maxLinks = 1 << 17
+
+// inode names a file that has several names.
+type inode struct {
+	part        int
+	device, num uint64
+}
+
+// link is such a file: the first of its names is restored as a file, the
+// others are made links to it as soon as that is done.
+type link struct {
+	content uint64 // of the first; what differs is another file with a number used again
+	seen    uint32 // names; of the plan
+
+	mu       sync.Mutex // guards what follows
+	resolved bool
+	made     *target.Made // nil when it was not restored by this run
+	waiting  []*file
+}
+
+var errManyLinks = fmt.Errorf("more than %d hard-linked files at once: some links become copies", maxLinks)
+
+// linked notes the names of files that have several, and reports whether f is
+// one of which an earlier name was planned.
+func (pl *plan) linked(f *file) bool {
+	e := &f.entry
+	if e.Nlink < 2 {
+		return false
+	}
+	key := inode{f.part, e.Device, e.Inode}
+	l := pl.links[key]
+	if l == nil {
+		if len(pl.links) >= maxLinks {
+			if !pl.manyLinks {
+				pl.manyLinks = true
+				pl.problem(f.path(), "link", errManyLinks)
+			}
+			return false
+		}
+		l = &link{content: fingerprint(e), seen: 1}
+		pl.links[key], f.link = l, l
+		return false
+	}
+	if l.content != fingerprint(e) {
+		return false
+	}
+	f.link, f.later = l, true
+	if l.seen++; l.seen >= e.Nlink {
+		delete(pl.links, key)
+	}
+	return true
+}
+
+// fingerprint tells two files apart that are not names of one.
+func fingerprint(e *repo.Entry) uint64 {
+	h := fnv.New64a()
+	var b [8]byte
+	put := func(v uint64) { binary.LittleEndian.PutUint64(b[:], v); h.Write(b[:]) }
+	put(uint64(e.Size))
+	put(uint64(e.Mtime.Sec))
+	put(uint64(e.Mtime.Nsec))
+	put(e.Content.Chunks)
+	put(uint64(e.Content.Level))
+	h.Write(e.Content.Root[:])
+	for i := range e.Content.Inline {
+		h.Write(e.Content.Inline[i].ID[:])
+	}
+	return h.Sum64()
+}
+
+// resolve tells the names that wait for a file what became of it.
+func (x *run) resolve(l *link, made *target.Made) {
+	l.mu.Lock()
+	waiting := l.waiting
+	l.waiting, l.made, l.resolved = nil, made, true
+	l.mu.Unlock()
+	for _, f := range waiting {
+		x.linkNow(f, made)
+	}
+}
+
+// linkLater makes a further name of a file, or leaves that to who restores it.
+func (x *run) linkLater(f *file) {
+	l := f.link
+	l.mu.Lock()
+	if !l.resolved {
+		l.waiting = append(l.waiting, f)
+		l.mu.Unlock()
+		return
+	}
+	l.mu.Unlock()
+	x.linkNow(f, l.made)
+}
+
+func (x *run) linkNow(f *file, made *target.Made) {
+	if x.ctx.Err() != nil {
+		return
+	}
+	if made == nil {
+		x.copyWhole(f)
+		return
+	}
+	err := f.dir.folder.Link(f.entry.Name, made)
+	switch {
+	case err == nil:
+		x.count(func(r *Report) { r.Links++ })
+	case x.kept(f.path(), err) || x.fatal(err):
+	case errors.Is(err, target.ErrNotEmpty) || errors.Is(err, target.ErrName):
+		x.problem(f.path(), "link", err)
+	case errors.Is(err, syscall.EXDEV), errors.Is(err, syscall.EMLINK), errors.Is(err, syscall.EPERM),
+		errors.Is(err, syscall.EACCES), errors.Is(err, target.ErrMoved):
+		x.copyWhole(f)
+		return
+	default:
+		x.problem(f.path(), "link", err)
+	}
+	x.handled(f)
+}
+
+// copyWhole restores a further name as a file of its own, chunk after chunk:
+// the first name was left as it stood, or the file system can not link.
+func (x *run) copyWhole(f *file) {
+	f.prepare()
+	f.left.Store(1)
+	if w := x.begin(f); w != nil {
+		var buf []byte
+		op := "read"
+		err := x.eachRef(&f.entry.Content, func(ref repo.Ref, off int64) (err error) {
+			if x.ctx.Err() != nil {
+				return x.ctx.Err()
+			}
+			op = "read"
+			if buf, err = x.rd.AppendChunk(x.ctx, buf[:0], ref.ID); err != nil {
+				return err
+			}
+			if len(buf) != int(ref.Len) {
+				return fmt.Errorf("%w: chunk %s: %w", repo.ErrDamaged, ref.ID.Short(), errLength)
+			}
+			op = "write"
+			return x.write(f, w, buf, off)
+		})
+		if err != nil {
+			x.fail(f, op, err)
+		}
+	}
+	x.drop(f)
+}
