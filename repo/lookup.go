@@ -179,6 +179,8 @@ func (r *Repo) syncIndex(ctx context.Context, idx *index.Index) error {
 		}
 		delete(have, id)
 	}
+	// Packs that are gone go first: a chunk that gc has moved is entered with
+	// its new place only where the old one does not count any more.
 	for id := range have {
 		if err := idx.RemovePack(id, nil); err != nil {
 			return err
@@ -192,6 +194,15 @@ func (r *Repo) syncIndex(ctx context.Context, idx *index.Index) error {
 // addPack enters a pack this process has made durable in catalog, tables and
 // index.
 func (r *Repo) addPack(p *packResult) error {
+	r.enterPack(p)
+	if idx := r.index.Load(); idx != nil && p.kind == kindData {
+		return idx.AddPack(p.id, p.entries)
+	}
+	return nil
+}
+
+// enterPack enters it in catalog and tables only.
+func (r *Repo) enterPack(p *packResult) {
 	n := r.catalog.add(packInfo{id: p.id, kind: p.kind, size: p.size})
 	t := &r.tables[p.kind-1]
 	t.mu.Lock()
@@ -199,8 +210,16 @@ func (r *Repo) addPack(p *packResult) error {
 		t.places.addTrailer(n, p.trailer)
 	}
 	t.mu.Unlock()
-	if idx := r.index.Load(); idx != nil && p.kind == kindData {
-		return idx.AddPack(p.id, p.entries)
+}
+
+// present tells whether the table of a kind, which must be loaded, has a pack
+// for a chunk that is in the store. It goes by eight bytes of the id.
+func (r *Repo) present(kind packKind, id *crypto.ID) bool {
+	var buf [4]spot
+	for _, s := range r.tables[kind-1].places.candidates(id, buf[:0]) {
+		if _, ok := r.catalog.alive(s.pack); ok {
+			return true
+		}
 	}
-	return nil
+	return false
 }

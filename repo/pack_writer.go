@@ -31,6 +31,7 @@ type newBlock struct {
 // temporary file. Between it and the index there is a pack that no index
 // knows, which the next start reads again. Nothing refers to either.
 type packStream struct {
+	ctx      context.Context // of the writer: packs are published under it, whoever filled them
 	kind     packKind
 	epoch    uint32
 	repo     crypto.RepoID
@@ -95,13 +96,13 @@ func (s *packStream) add(ctx context.Context, b *newBlock) error {
 	if s.cur != nil && !s.cur.room(s.size, sealed, len(b.dict), len(b.chunks)) {
 		full := s.cur
 		s.cur = nil
-		if err := s.hand(ctx, full, true); err != nil {
+		if err := s.hand(full, true); err != nil {
 			s.mu.Unlock()
 			return err
 		}
 	}
 	if s.cur == nil {
-		p, err := s.open(ctx)
+		p, err := s.open(s.ctx)
 		if err != nil {
 			s.mu.Unlock()
 			return err
@@ -188,17 +189,17 @@ func (s *packStream) open(ctx context.Context) (*openPack, error) {
 
 // hand gives a pack to a publisher; it waits while too many are under way.
 // mu is held.
-func (s *packStream) hand(ctx context.Context, p *openPack, full bool) error {
+func (s *packStream) hand(p *openPack, full bool) error {
 	select {
 	case s.slots <- struct{}{}:
-	case <-ctx.Done():
+	case <-s.ctx.Done():
 		p.inflight.Wait()
 		p.obj.Abort()
-		return context.Cause(ctx)
+		return context.Cause(s.ctx)
 	}
 	s.finished.Go(func() {
 		defer func() { <-s.slots }()
-		if err := s.finish(ctx, p, full); err != nil {
+		if err := s.finish(s.ctx, p, full); err != nil {
 			s.failed(err)
 		}
 	})
@@ -250,13 +251,13 @@ func (s *packStream) finish(ctx context.Context, p *openPack, full bool) error {
 
 // flush closes the open pack as a tail and waits until every pack is durable
 // and recorded. Failures have reached failed by then.
-func (s *packStream) flush(ctx context.Context) error {
+func (s *packStream) flush() error {
 	s.mu.Lock()
 	p := s.cur
 	s.cur = nil
 	var err error
 	if p != nil {
-		err = s.hand(ctx, p, false)
+		err = s.hand(p, false)
 	}
 	s.mu.Unlock()
 	s.finished.Wait()

@@ -108,6 +108,9 @@ func (rd *Reader) candidates(ctx context.Context, kind packKind, id *crypto.ID, 
 	good := all[:len(dst)]
 	var depths [4]uint8
 	for _, s := range all[len(dst):] {
+		if _, there := rd.repo.catalog.alive(s.pack); !there {
+			continue // gc has removed it since the table was made
+		}
 		e, err := rd.pack(ctx, s.pack)
 		if err != nil {
 			if trouble == nil {

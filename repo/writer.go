@@ -85,11 +85,17 @@ func (r *Repo) NewWriter(ctx context.Context, o WriterOptions) (*Writer, error) 
 }
 
 func (w *Writer) newStream(kind packKind) *packStream {
-	r := w.r
+	s := w.r.newStream(w.ctx, kind)
+	s.publish, s.failed = w.published, w.fail
+	return s
+}
+
+// newStream returns a stream of packs that still has to be told what to do
+// with those that are durable.
+func (r *Repo) newStream(ctx context.Context, kind packKind) *packStream {
 	return &packStream{
-		kind: kind, epoch: r.config.KeyEpoch, repo: r.id, writer: r.writer,
+		ctx: ctx, kind: kind, epoch: r.config.KeyEpoch, repo: r.id, writer: r.writer,
 		key: r.keys.pack, size: int64(r.config.PackSize), store: r.store,
-		publish: w.published, failed: w.fail,
 		slots: make(chan struct{}, publishing),
 	}
 }
@@ -293,7 +299,7 @@ func (w *Writer) Commit(ctx context.Context, m *Manifest) error {
 		return err
 	}
 	for _, s := range []*packStream{w.data, w.pages} {
-		if err := w.check(s.flush(ctx)); err != nil {
+		if err := w.check(s.flush()); err != nil {
 			return err
 		}
 	}

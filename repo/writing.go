@@ -48,6 +48,9 @@ func (r *Repo) lockForWriting(ctx context.Context) (err error) {
 		return err
 	}
 	r.catalog.follow(now)
+	if err := r.clearTombs(ctx); err != nil {
+		return err
+	}
 	if err := r.openStateForWriting(c); err != nil {
 		return err
 	}
