@@ -117,8 +117,6 @@ func Run(ctx context.Context, r *repo.Repo, src source.Source, o Options, p *Pro
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	x := &run{
 		ctx: ctx, repo: r, src: src, opts: o, prog: p, cutter: cutter, started: time.Now(),
 		order: make(chan *batch, batchQueue), work: make(chan task, batchQueue),
@@ -135,7 +133,7 @@ func Run(ctx context.Context, r *repo.Repo, src source.Source, o Options, p *Pro
 	x.opts.Type = o.Type
 	x.fresh = o.Type == Full
 
-	m, err := x.stages(cancel)
+	m, err := x.stages()
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +148,9 @@ func Run(ctx context.Context, r *repo.Repo, src source.Source, o Options, p *Pro
 }
 
 // stages runs scan, workers and builder until all are done.
-func (x *run) stages(cancel context.CancelCauseFunc) (*repo.Manifest, error) {
+func (x *run) stages() (*repo.Manifest, error) {
+	ctx, cancel := context.WithCancelCause(x.ctx)
+	x.ctx = ctx
 	var wg sync.WaitGroup
 	// However the stages end, none is left behind.
 	defer wg.Wait()
