@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/generalbots/backupd/crypto"
+	"github.com/generalbots/backupd/internal/store"
+	"github.com/generalbots/backupd/repo"
+	"github.com/spf13/pflag"
+)
+
+// access is how a command gets at a repository.
+type access struct {
+	repo       string
+	key        string
+	passphrase string
+	recovery   string
+	stateDir   string
+}
+
+func (a *access) flags(f *pflag.FlagSet) {
+	f.StringVar(&a.repo, "repo", "", "directory of the repository (or BACKUPD_REPO)")
+	f.StringVar(&a.key, "key-file", "", "key file that opens the repository (or BACKUPD_KEY_FILE)")
+	f.StringVar(&a.passphrase, "passphrase-file", "", "file with the passphrase in it (or BACKUPD_PASSPHRASE_FILE)")
+	f.StringVar(&a.recovery, "recovery-file", "", "file with the recovery code in it")
+	f.StringVar(&a.stateDir, "state-dir", "", "directory for the index and what this host remembers of the repository (or BACKUPD_STATE_DIR; otherwise REPOSITORY-ID below $XDG_STATE_HOME/backupd)")
+}
+
+// or returns the value of a flag, or of the variable that stands in for it.
+func (p *program) or(flag, variable string) string {
+	if flag != "" {
+		return flag
+	}
+	return p.env(variable)
+}
+
+func (p *program) repoDir() (string, error) {
+	dir := p.or(p.access.repo, "BACKUPD_REPO")
+	if dir == "" {
+		return "", errors.New("which repository? give --repo DIR, or set BACKUPD_REPO")
+	}
+	return dir, nil
+}
+
+// openStore opens the directory of an existing repository and reads which one it is.
+func (p *program) openStore(ctx context.Context) (*store.Dir, crypto.RepoID, error) {
+	var id crypto.RepoID
+	dir, err := p.repoDir()
+	if err != nil {
+		return nil, id, err
+	}
+	st, err := store.OpenDir(dir)
+	if err == nil {
+		if id, err = repo.ReadID(ctx, st); err == nil {
+			return st, id, nil
+		}
+		st.Close()
+	}
+	if errors.Is(err, store.ErrNotExist) || errors.Is(err, repo.ErrNoRepository) {
+		return nil, id, &noRepository{dir}
+	}
+	return nil, id, fmt.Errorf("repository %s: %w", dir, err)
+}
+
+// noRepository tells where none was found.
+type noRepository struct{ dir string }
+
+// Error names the place and the way out.
+func (e *noRepository) Error() string { return "no repository at " + e.dir }
+
+// Is makes it a repo.ErrNoRepository.
+func (e *noRepository) Is(target error) bool { return target == repo.ErrNoRepository }
+
+// state returns the state directory of a repository on this host. Without one nothing is remembered and the index is made
+// in memory each time, which is what a rescue system without a home wants.
+func (p *program) state(id crypto.RepoID) string {
+	if dir := p.or(p.access.stateDir, "BACKUPD_STATE_DIR"); dir != "" {
+		return dir
+	}
+	base := p.env("XDG_STATE_HOME")
+	if base == "" && p.env("HOME") != "" {
+		base = filepath.Join(p.env("HOME"), ".local", "state")
+	}
+	if !filepath.IsAbs(base) {
+		p.say("no state directory: neither --state-dir nor XDG_STATE_HOME nor HOME is set, so this host will not remember the repository")
+		return ""
+	}
+	return filepath.Join(base, "backupd", id.String())
+}
+
+// withRepo opens the repository for do and closes it again.
+func (p *program) withRepo(ctx context.Context, do func(*repo.Repo) error) (err error) {
+	st, id, err := p.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	creds, err := p.credentials()
+	if err != nil {
+		return err
+	}
+	r, err := repo.Open(ctx, st, creds, repo.Options{StateDir: p.state(id), Program: "backupd " + version, Logger: p.logger()})
+	for _, c := range creds {
+		c.Wipe()
+	}
+	if err != nil {
+		return err
+	}
+	limitMemory()
+	shown := p.warn(r, 0)
+	err = do(r)
+	p.warn(r, shown)
+	if cerr := r.Close(); cerr != nil && err == nil {
+		// All that is committed stands; what could not be closed is a cache.
+		p.say("warning: %s", printable(cerr.Error()))
+	}
+	return err
+}
+
+// limitMemory sets the soft limit once the repository is open: a passphrase takes hundreds of megabytes for a moment, and
+// under the limit that moment would be spent collecting garbage.
+func limitMemory() {
+	debug.FreeOSMemory()
+	debug.SetMemoryLimit(softMemory)
+}
+
+// warn prints the warnings of a repository from the first-th on and returns how many there are.
+func (p *program) warn(r *repo.Repo, first int) int {
+	all := r.Warnings()
+	for _, w := range all[min(first, len(all)):] {
+		p.say("warning: %s", printable(w))
+	}
+	return len(all)
+}
+
+// logger prints what packages want people to know as lines of talk.
+func (p *program) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{
+		Level: slog.LevelWarn,
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))
+}
+
+// host is the name snapshots of this host carry.
+func host() (string, error) {
+	name, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("name of this host: %v", err)
+	}
+	return name, nil
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"github.com/generalbots/backupd/crypto"
+	"github.com/generalbots/backupd/internal/store"
+	"github.com/generalbots/backupd/repo"
+)
+
+// Exit codes. Scripts rely on them.
+const (
+	exitDone        = 0
+	exitFailed      = 1 // failed, or the repository is damaged
+	exitProblems    = 3 // done, but something was left out; the report says what
+	exitNotFound    = 10
+	exitLocked      = 11
+	exitWrongKey    = 12
+	exitInterrupted = 130
+)
+
+var (
+	// errProblems ends a command that did its work, with problems it has reported itself.
+	errProblems = errors.New("done with problems")
+	// errDamaged ends a command that found damage and has reported it.
+	errDamaged = errors.New("the repository is damaged")
+)
+
+// failure is an error as a person and a script see it.
+type failure struct {
+	Text string `json:"error"`
+	Hint string `json:"hint,omitempty"`
+	Code int    `json:"exit_code"`
+}
+
+// remedy says what to do about a kind of error. The first that matches an error counts.
+type remedy struct {
+	is   error
+	code int
+	hint string
+}
+
+var remedies = []remedy{
+	{crypto.ErrWrongKey, exitWrongKey, "check --key-file, --passphrase-file or --recovery-file; 'backupd repo key test' tries one without doing anything"},
+	{crypto.ErrCredentialInvalid, exitWrongKey, "check that the file is the one that 'backupd repo init' or 'backupd repo key add' was given"},
+	{repo.ErrNoRepository, exitNotFound, "check --repo, or make a repository there with: backupd repo init"},
+	{repo.ErrNotFound, exitNotFound, ""},
+	{repo.ErrExists, exitFailed, "use it as it is, or give --repo another directory"},
+	{repo.ErrNewerFormat, exitFailed, "install the version of backupd that wrote it, or a later one"},
+	{repo.ErrRollback, exitFailed, "find out who put an older copy there; if that is as it should be, run: backupd repo check --accept-head"},
+	{repo.ErrDamaged, exitFailed, "run: backupd repo check --read-data; it names everything that is affected"},
+	{crypto.ErrDamaged, exitFailed, "run: backupd repo check --read-data; it names everything that is affected"},
+	{store.ErrNoSpace, exitFailed, "make room on the file system of the repository and run the command again: nothing that was there before is lost"},
+	{store.ErrReadOnly, exitFailed, "check owner and mode of the repository's directory, and whether it is mounted read only"},
+	{syscall.ENOSPC, exitFailed, "make room and run the command again: nothing that was there before is lost"},
+	{fs.ErrPermission, exitFailed, "run it as a user who may read and write there"},
+}
+
+// explain finds the exit code and the way out of an error.
+func explain(ctx context.Context, err error) failure {
+	f := failure{Text: err.Error(), Code: exitFailed}
+	var locked *store.LockedError
+	var usage *usageError
+	switch {
+	case errors.Is(err, errProblems):
+		f.Code = exitProblems
+		return f
+	case errors.Is(context.Cause(ctx), errInterrupted):
+		return failure{Text: "interrupted", Code: exitInterrupted,
+			Hint: "everything that was committed is in place; the next run goes on from what is stored"}
+	case errors.As(err, &locked):
+		f.Code = exitLocked
+		f.Hint = "wait until it has ended, or end it; a lock never outlives its process"
+		f.Text = "another backupd holds this repository"
+		if locked.Owner != "" {
+			f.Text = fmt.Sprintf("another backupd holds this repository (pid %s)", printable(locked.Owner))
+		}
+		return f
+	case errors.As(err, &usage):
+		f.Hint = "see: " + usage.command + " --help"
+		return f
+	}
+	for _, r := range remedies {
+		if errors.Is(err, r.is) {
+			f.Code, f.Hint = r.code, r.hint
+			break
+		}
+	}
+	return f
+}
+
+// usageError is a command line that makes no sense.
+type usageError struct {
+	command string
+	err     error
+}
+
+// Error says what is wrong with it.
+func (e *usageError) Error() string { return e.err.Error() }

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/generalbots/backupd/repo"
+	"github.com/spf13/cobra"
+)
+
+func (p *program) lsCommand() *cobra.Command {
+	var long bool
+	var depth int
+	c := &cobra.Command{
+		Use:   "ls ID [PATH]",
+		Short: "List what a snapshot holds",
+		Long: `Lists the paths in a snapshot, or those at and below PATH, one a line. A name that holds control characters, bytes
+that are not UTF-8 or backslashes is written as in a Go string; --json has it raw.`,
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			at := "/"
+			if len(args) == 2 {
+				at = clean(args[1])
+			}
+			return p.withRepo(cmd.Context(), func(r *repo.Repo) error { return p.ls(cmd.Context(), r, args[0], at, long, depth) })
+		},
+	}
+	c.Flags().BoolVarP(&long, "long", "l", false, "with mode, owner, size and time")
+	c.Flags().IntVar(&depth, "depth", 0, "go only that many levels below PATH; 0 is all")
+	return c
+}
+
+func (p *program) ls(ctx context.Context, r *repo.Repo, query, at string, long bool, depth int) error {
+	t, err := openTree(r, query)
+	if err != nil {
+		return err
+	}
+	found, err := t.find(ctx, at)
+	if err != nil {
+		return err
+	}
+	out := p.list
+	var values *list
+	if p.json {
+		values = out()
+	}
+	show := func(name string, e *repo.Entry) error {
+		switch {
+		case p.json:
+			return values.add(entryOf(name, e))
+		case long:
+			p.print("%s", longLine(name, e))
+		default:
+			p.print("%s", printable(name))
+		}
+		return nil
+	}
+	base := levels(at)
+	for _, e := range found {
+		if at != "/" {
+			if err := show(at, e); err != nil {
+				return err
+			}
+		}
+		if e.Type != repo.TypeDirectory {
+			continue
+		}
+		enter := func(name string, _ *repo.Entry) bool { return depth == 0 || levels(name)-base < depth }
+		if err := t.walk(ctx, e.Dir, at, 0, show, enter); err != nil {
+			return err
+		}
+	}
+	if p.json {
+		return values.end()
+	}
+	return nil
+}
+
+// levels counts the components of a clean path.
+func levels(name string) (n int) {
+	if name == "/" {
+		return 0
+	}
+	for _, c := range name {
+		if c == '/' {
+			n++
+		}
+	}
+	return n
+}
+
+// entryValue is what --json prints of an entry.
+type entryValue struct {
+	pathValue
+	Type   string   `json:"type"`
+	Mode   string   `json:"mode"` // octal
+	UID    uint32   `json:"uid"`
+	GID    uint32   `json:"gid"`
+	User   string   `json:"user,omitempty"`
+	Group  string   `json:"group,omitempty"`
+	Size   int64    `json:"size"`
+	Mtime  string   `json:"mtime"`
+	Ctime  string   `json:"ctime"`
+	Inode  uint64   `json:"inode"`
+	Device uint64   `json:"device"`
+	Nlink  uint32   `json:"nlink"`
+	Sparse bool     `json:"sparse,omitempty"`
+	Target string   `json:"target,omitempty"`
+	Major  *uint32  `json:"major,omitempty"`
+	Minor  *uint32  `json:"minor,omitempty"`
+	Xattrs []string `json:"xattrs,omitempty"` // names
+}
+
+func entryOf(name string, e *repo.Entry) entryValue {
+	v := entryValue{
+		pathValue: pathOf(name), Type: typeText(e.Type), Mode: fmt.Sprintf("%04o", e.Mode), UID: e.UID, GID: e.GID, User: e.User, Group: e.Group,
+		Size: e.Size, Mtime: clock(e.Mtime).Format(time.RFC3339Nano), Ctime: clock(e.Ctime).Format(time.RFC3339Nano),
+		Inode: e.Inode, Device: e.Device, Nlink: e.Nlink, Sparse: e.Sparse, Target: e.Target,
+	}
+	if e.Type == repo.TypeCharDevice || e.Type == repo.TypeBlockDevice {
+		v.Major, v.Minor = &e.Major, &e.Minor
+	}
+	for _, x := range e.Xattrs {
+		v.Xattrs = append(v.Xattrs, x.Name)
+	}
+	return v
+}
+
+func clock(t repo.Time) time.Time { return time.Unix(t.Sec, int64(t.Nsec)).UTC() }
+
+func typeText(t repo.Type) string {
+	switch t {
+	case repo.TypeRegular:
+		return "file"
+	case repo.TypeDirectory:
+		return "directory"
+	case repo.TypeSymlink:
+		return "symlink"
+	case repo.TypeFIFO:
+		return "fifo"
+	case repo.TypeSocket:
+		return "socket"
+	case repo.TypeCharDevice:
+		return "char_device"
+	case repo.TypeBlockDevice:
+		return "block_device"
+	}
+	return fmt.Sprintf("type %d", uint8(t))
+}
+
+// fileMode is the mode of an entry as Go knows it, which knows how to print it.
+func fileMode(e *repo.Entry) fs.FileMode {
+	m := fs.FileMode(e.Mode & 0o777)
+	for _, bit := range []struct {
+		set  bool
+		mode fs.FileMode
+	}{
+		{e.Mode&0o4000 != 0, fs.ModeSetuid}, {e.Mode&0o2000 != 0, fs.ModeSetgid}, {e.Mode&0o1000 != 0, fs.ModeSticky},
+		{e.Type == repo.TypeDirectory, fs.ModeDir}, {e.Type == repo.TypeSymlink, fs.ModeSymlink},
+		{e.Type == repo.TypeFIFO, fs.ModeNamedPipe}, {e.Type == repo.TypeSocket, fs.ModeSocket},
+		{e.Type == repo.TypeCharDevice, fs.ModeDevice | fs.ModeCharDevice}, {e.Type == repo.TypeBlockDevice, fs.ModeDevice},
+	} {
+		if bit.set {
+			m |= bit.mode
+		}
+	}
+	return m
+}
+
+func longLine(name string, e *repo.Entry) string {
+	size := fmt.Sprint(e.Size)
+	if e.Type == repo.TypeCharDevice || e.Type == repo.TypeBlockDevice {
+		size = fmt.Sprintf("%d,%d", e.Major, e.Minor)
+	}
+	line := fmt.Sprintf("%-11s %s %10s %s %s", fileMode(e), owner(e), size, timeText(clock(e.Mtime)), printable(name))
+	if e.Type == repo.TypeSymlink {
+		line += " -> " + printable(e.Target)
+	}
+	return line
+}
+
+func owner(e *repo.Entry) string {
+	user, group := e.User, e.Group
+	if user == "" {
+		user = fmt.Sprint(e.UID)
+	}
+	if group == "" {
+		group = fmt.Sprint(e.GID)
+	}
+	return fmt.Sprintf("%-8s %-8s", printable(user), printable(group))
+}

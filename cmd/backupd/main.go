@@ -1,0 +1,82 @@
+// Backupd keeps encrypted, deduplicated backups of a host.
+//
+// This package is wiring: it turns words on a command line into options of the
+// packages that do the work, and what they return into lines on a terminal, one
+// JSON value, and an exit code. One file holds one group of commands.
+//
+// Standard output is data, standard error is talk. Secrets come from files or a
+// prompt, never from arguments or the environment, and are never printed, except
+// that init and key add show a new recovery code once.
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// version is set by the linker.
+var version = "devel"
+
+const (
+	// gcPercent trades memory against time. The engine's buffers are pooled and live long, so a garbage collection at half
+	// of what lives costs little: over a tree of 300 MB it keeps peak anonymous memory well below 128 MB.
+	gcPercent = 50
+	// softMemory is where the collector begins to work harder still, in bytes.
+	softMemory = 88 << 20
+)
+
+// errInterrupted is why a context ends after SIGINT or SIGTERM.
+var errInterrupted = errors.New("interrupted")
+
+func main() {
+	os.Exit(run())
+}
+
+// run is main with deferred calls.
+func run() int {
+	raiseFileLimit()
+	debug.SetGCPercent(gcPercent)
+	ctx, stop := interruptible(context.Background())
+	defer stop()
+	p := &program{
+		stdin: os.Stdin, stdout: bufio.NewWriterSize(os.Stdout, 64<<10), stderr: os.Stderr, env: os.Getenv,
+		terminal: term.IsTerminal(int(os.Stderr.Fd())),
+	}
+	return p.execute(ctx, os.Args[1:])
+}
+
+// raiseFileLimit allows as many open files as the system will give. Restores and scans of deep trees hold many.
+func raiseFileLimit() {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && limit.Cur < limit.Max {
+		limit.Cur = limit.Max
+		// Without it everything works, with fewer files at a time.
+		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	}
+}
+
+// interruptible ends the context at the first SIGINT or SIGTERM, so that the work stops where the repository is sound,
+// and the process at the second: the repository is sound at any moment, only the farewell is missing.
+func interruptible(parent context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel(errInterrupted)
+		<-signals
+		os.Exit(exitInterrupted)
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		cancel(nil)
+	}
+}

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/generalbots/backupd/crypto"
+	"github.com/generalbots/backupd/internal/durable"
+	"golang.org/x/term"
+)
+
+// maxSecret bounds a file with a secret in it, in bytes.
+const maxSecret = 64 << 10
+
+// credentials reads what opens the repository: what flags name; else what the environment names; else the files
+// backupd-key and backupd-passphrase of $CREDENTIALS_DIRECTORY, where systemd puts them; else what a person types.
+func (p *program) credentials() ([]crypto.Credential, error) {
+	list, err := p.named(p.access.key, p.access.passphrase, p.access.recovery)
+	if err != nil || len(list) > 0 {
+		return list, err
+	}
+	list, err = p.named(p.env("BACKUPD_KEY_FILE"), p.env("BACKUPD_PASSPHRASE_FILE"), "")
+	if err != nil || len(list) > 0 {
+		return list, err
+	}
+	if dir := p.env("CREDENTIALS_DIRECTORY"); dir != "" {
+		list, err = p.named(existing(dir, "backupd-key"), existing(dir, "backupd-passphrase"), "")
+		if err != nil || len(list) > 0 {
+			return list, err
+		}
+	}
+	if c, ok, err := p.prompt("Passphrase: "); ok || err != nil {
+		return []crypto.Credential{c}, err
+	}
+	return nil, fmt.Errorf("%w: none was given: use --key-file, --passphrase-file or --recovery-file", crypto.ErrWrongKey)
+}
+
+func existing(dir, name string) string {
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
+// named reads the credentials in the files of the given names; an empty name is none.
+func (p *program) named(key, passphrase, recovery string) (list []crypto.Credential, err error) {
+	for _, f := range []struct {
+		path string
+		make func([]byte) (crypto.Credential, error)
+	}{
+		{key, crypto.KeyFileCredential},
+		{passphrase, crypto.PassphraseCredential},
+		{recovery, func(b []byte) (crypto.Credential, error) { return crypto.RecoveryCredential(string(b)) }},
+	} {
+		if f.path == "" {
+			continue
+		}
+		c, err := readSecret(f.path, f.make)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, c)
+	}
+	return list, nil
+}
+
+// readSecret makes a credential of a file. Errors name the file and never hold what is in it.
+func readSecret(path string, make func([]byte) (crypto.Credential, error)) (crypto.Credential, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return crypto.Credential{}, fmt.Errorf("%w: there is no file %s", crypto.ErrWrongKey, path)
+		}
+		return crypto.Credential{}, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
+	defer clear(b)
+	if err != nil {
+		return crypto.Credential{}, err
+	}
+	if len(b) > maxSecret {
+		return crypto.Credential{}, fmt.Errorf("%s: %w: longer than %d bytes", path, crypto.ErrCredentialInvalid, maxSecret)
+	}
+	c, err := make(b)
+	if err != nil {
+		return c, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// prompt asks for a passphrase on the terminal. ok is false when there is none.
+func (p *program) prompt(question string) (c crypto.Credential, ok bool, err error) {
+	b, ok, err := p.ask(question)
+	if !ok || err != nil {
+		return c, ok, err
+	}
+	defer clear(b)
+	c, err = crypto.PassphraseCredential(b)
+	return c, true, err
+}
+
+// promptNew asks for a new passphrase twice.
+func (p *program) promptNew() (c crypto.Credential, ok bool, err error) {
+	b, ok, err := p.ask("New passphrase: ")
+	if !ok || err != nil {
+		return c, ok, err
+	}
+	defer clear(b)
+	again, _, err := p.ask("Once more: ")
+	if err != nil {
+		return c, true, err
+	}
+	defer clear(again)
+	if !bytes.Equal(b, again) {
+		return c, true, errors.New("the two passphrases differ")
+	}
+	c, err = crypto.PassphraseCredential(b)
+	return c, true, err
+}
+
+func (p *program) ask(question string) (b []byte, ok bool, err error) {
+	fd := int(p.stdin.Fd())
+	if !p.terminal || !term.IsTerminal(fd) {
+		return nil, false, nil
+	}
+	fmt.Fprint(p.stderr, question)
+	b, err = term.ReadPassword(fd)
+	p.say("")
+	return b, true, err
+}
+
+// keyFile reads a key file, or makes it when it is missing: mode 0600, never over an existing file, and durable before
+// anything is sealed with it. undo removes what was made.
+func (p *program) keyFile(path string) (c crypto.Credential, undo func(), err error) {
+	undo = func() {}
+	if _, err := os.Lstat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		c, err = readSecret(path, crypto.KeyFileCredential)
+		return c, undo, err
+	}
+	b, err := crypto.NewKeyFile()
+	if err != nil {
+		return c, undo, err
+	}
+	defer clear(b)
+	if c, err = crypto.KeyFileCredential(b); err != nil {
+		return c, undo, err
+	}
+	undo = func() { _ = os.Remove(path) }
+	if err := writeNew(path, b); err != nil {
+		return c, undo, fmt.Errorf("key file %s: %w", path, err)
+	}
+	p.say("made the key file %s; keep a copy where the repository is not", printable(path))
+	return c, undo, nil
+}
+
+// writeNew makes a file, mode 0600, that must not be there yet. File and name are durable when it returns.
+func writeNew(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_SYNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	dir, err := durable.OS(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return durable.SyncDirs(dir, ".")
+}

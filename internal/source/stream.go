@@ -1,0 +1,183 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Stream is a source that holds one regular file, whose content comes out of a pipe. Its length is known only at the end, so its
+// entry has StreamSize. It can be scanned once.
+type Stream struct {
+	path  []string // components
+	in    io.Reader
+	now   Time
+	taken atomic.Bool
+	ctx   context.Context // of the scan: ends a read that nobody feeds
+}
+
+// StreamSize is the size of an entry whose true length is not known. It is above that of any file.
+const StreamSize = 1 << 62
+
+// streamBuffers are how many buffers of streamBuffer bytes are read ahead.
+const (
+	streamBuffer  = 1 << 20
+	streamBuffers = 4
+)
+
+// errOnce says that what has gone through a pipe is gone.
+var errOnce = errors.New("a stream can be read only once")
+
+var _ Source = (*Stream)(nil)
+
+// NewStream returns the source of a file called name, which may be a path, with the content of in. It belongs to the user of
+// this process and was modified now.
+func NewStream(name string, in io.Reader) (*Stream, error) {
+	s := &Stream{in: in}
+	for part := range strings.SplitSeq(strings.Trim(name, "/"), "/") {
+		if part == "" || part == "." || part == ".." || len(part) > 255 || strings.IndexByte(part, 0) >= 0 {
+			return nil, fmt.Errorf("%q is no name for a file: its components must be neither empty nor . nor .. nor longer than 255 bytes", name)
+		}
+		s.path = append(s.path, part)
+	}
+	t := time.Now()
+	s.now = Time{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())}
+	return s, nil
+}
+
+// Path is where the file stands in the tree, beginning with a slash.
+func (s *Stream) Path() string { return "/" + strings.Join(s.path, "/") }
+
+// Scan yields the file and the directories above it.
+func (s *Stream) Scan(ctx context.Context) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		s.ctx = ctx
+		dirs := append([]string{""}, s.path[:len(s.path)-1]...)
+		for _, name := range dirs {
+			if ctx.Err() != nil {
+				yield(Entry{}, context.Cause(ctx))
+				return
+			}
+			if !yield(s.entry(Enter, Directory, name), nil) {
+				return
+			}
+		}
+		if !yield(s.entry(Item, Regular, s.path[len(s.path)-1]), nil) {
+			return
+		}
+		for i := len(dirs) - 1; i >= 0; i-- {
+			if !yield(s.entry(Leave, Directory, dirs[i]), nil) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Stream) entry(event Event, typ Type, name string) Entry {
+	e := Entry{Event: event, Type: typ, Name: name, Mode: 0o600, Nlink: 1, Mtime: s.now, Ctime: s.now,
+		UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+	if typ == Directory {
+		e.Mode = 0o700
+	} else {
+		e.Size, e.Blocks = StreamSize, StreamSize/512
+	}
+	return e
+}
+
+// Details are described at [Source]; there are none.
+func (s *Stream) Details(*Entry) (Details, error) { return Details{}, nil }
+
+// Open starts reading. It works once.
+func (s *Stream) Open(e *Entry) (File, error) {
+	if e.Type != Regular || s.taken.Swap(true) {
+		return nil, &fs.PathError{Op: "open", Path: e.Name, Err: errOnce}
+	}
+	f := &streamFile{entry: *e, ctx: s.ctx, full: make(chan streamPart, streamBuffers), stop: make(chan struct{})}
+	go f.pump(s.in)
+	return f, nil
+}
+
+// Release is described at [Source]; nothing is held.
+func (s *Stream) Release(*Entry) {}
+
+type streamPart struct {
+	b   []byte
+	err error
+}
+
+// streamFile reads ahead in a goroutine of its own, so that a cancelled run need not wait for whoever writes the pipe. That
+// goroutine may outlive the file until the pipe gives it something or ends.
+type streamFile struct {
+	entry Entry
+	ctx   context.Context
+	full  chan streamPart
+	stop  chan struct{} // closed by Close
+	part  streamPart    // being handed out
+	over  bool
+}
+
+func (f *streamFile) pump(in io.Reader) {
+	for {
+		b := make([]byte, streamBuffer)
+		n, err := io.ReadFull(in, b)
+		if err == io.ErrUnexpectedEOF {
+			err = io.EOF
+		}
+		select {
+		case f.full <- streamPart{b[:n], err}:
+		case <-f.stop:
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// Read hands out what the pipe gave.
+func (f *streamFile) Read(p []byte) (int, error) {
+	for len(f.part.b) == 0 {
+		if f.part.err != nil {
+			return 0, f.part.err
+		}
+		select {
+		case f.part = <-f.full:
+		case <-f.ctx.Done():
+			return 0, context.Cause(f.ctx)
+		}
+	}
+	n := copy(p, f.part.b)
+	f.part.b = f.part.b[n:]
+	return n, nil
+}
+
+// ReadAt does not work on a pipe.
+func (f *streamFile) ReadAt([]byte, int64) (int, error) { return 0, errOnce }
+
+// Opened is the entry the scan yielded.
+func (f *streamFile) Opened() Entry { return f.entry }
+
+// Stat never tells of a change: what comes out of a pipe is all there is.
+func (f *streamFile) Stat() (Entry, error) { return f.entry, nil }
+
+// Extents tells of no holes.
+func (f *streamFile) Extents() ([]Extent, bool, error) { return nil, false, nil }
+
+// Details are none.
+func (f *streamFile) Details() (Details, error) { return Details{}, nil }
+
+// Close stops reading ahead.
+func (f *streamFile) Close() error {
+	if !f.over {
+		f.over = true
+		close(f.stop)
+	}
+	return nil
+}
