@@ -197,7 +197,7 @@ func (b *bench) tree(ctx context.Context, t *tool, a, next, src string, verify b
 		if err := b.size(t, "size2"); err != nil {
 			return err
 		}
-		if verify {
+		if verify && b.wants("restore") {
 			return b.restore(ctx, t, "restore next", id, src, true)
 		}
 	}
