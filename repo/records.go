@@ -85,7 +85,7 @@ type forgetRecord struct {
 	Prev   hash      `json:"prev"` // that the file holds
 }
 
-func (r *forgetRecord) place() place { return place{r.Writer, r.Seq} }
+func (f *forgetRecord) place() place { return place{f.Writer, f.Seq} }
 
 // undeleteRecord takes a forget record back.
 type undeleteRecord struct {
@@ -95,7 +95,7 @@ type undeleteRecord struct {
 	Seq    uint64    `json:"seq"`
 }
 
-func (r *undeleteRecord) place() place { return place{r.Writer, r.Seq} }
+func (u *undeleteRecord) place() place { return place{u.Writer, u.Seq} }
 
 // kind is that of the one thing in the body.
 func (b *chainBody) kind() sealedKind {
