@@ -292,9 +292,7 @@ func (p *program) sayProblems(list []repo.Problem, count uint64) {
 	for _, x := range list[:min(len(list), maxShown)] {
 		p.say("%s: %s: %s", printable(cmp.Or(string(x.Path), "/")), printable(x.Op), printable(x.Text))
 	}
-	if more := int64(count) - int64(min(len(list), maxShown)); more > 0 {
-		p.say("… and %s more problems", countText(more))
-	}
+	p.sayMore(len(list), count, "problems")
 }
 
 func problemValues(list []repo.Problem) []problemValue {

@@ -51,6 +51,7 @@ var remedies = []remedy{
 	{repo.ErrNotFound, exitNotFound, ""},
 	{repo.ErrExists, exitFailed, "use it as it is, or give --repo another directory"},
 	{repo.ErrNewerFormat, exitFailed, "install the version of backupd that wrote it, or a later one"},
+	{errDamaged, exitFailed, "what is not listed can be restored; 'backupd repo backup --type full' stores anew what the host still has"},
 	{repo.ErrRollback, exitFailed, "find out who put an older copy there; if that is as it should be, run: backupd repo check --accept-head"},
 	{repo.ErrDamaged, exitFailed, "run: backupd repo check --read-data; it names everything that is affected"},
 	{crypto.ErrDamaged, exitFailed, "run: backupd repo check --read-data; it names everything that is affected"},

@@ -41,10 +41,9 @@ func (p *program) ls(ctx context.Context, r *repo.Repo, query, at string, long b
 	if err != nil {
 		return err
 	}
-	out := p.list
 	var values *list
 	if p.json {
-		values = out()
+		values = p.list()
 	}
 	show := func(name string, e *repo.Entry) error {
 		switch {

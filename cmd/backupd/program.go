@@ -147,11 +147,19 @@ func (l *list) add(v any) error {
 	return err
 }
 
+// end closes the array, which was the whole value; close leaves the line open for more.
 func (l *list) end() error {
+	if err := l.close(); err != nil {
+		return err
+	}
+	return l.p.stdout.WriteByte('\n')
+}
+
+func (l *list) close() error {
 	lead := ""
 	if l.count == 0 {
 		lead = "["
 	}
-	_, err := fmt.Fprintf(l.p.stdout, "%s]\n", lead)
+	_, err := fmt.Fprintf(l.p.stdout, "%s]", lead)
 	return err
 }

@@ -12,7 +12,8 @@ Snapshots are named by their id, a unique beginning of it, or "latest".`)
 	p.access.flags(c.PersistentFlags())
 	c.AddCommand(
 		p.initCommand(), p.backupCommand(), p.snapshotsCommand(),
-		p.lsCommand(), p.catCommand(),
+		p.lsCommand(), p.diffCommand(), p.findCommand(), p.catCommand(), p.dumpCommand(), p.restoreCommand(),
+		p.forgetCommand(), p.undeleteCommand(), p.gcCommand(), p.checkCommand(), p.statsCommand(), p.keyCommand(),
 	)
 	return c
 }

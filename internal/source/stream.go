@@ -120,6 +120,7 @@ type streamFile struct {
 	full  chan streamPart
 	stop  chan struct{} // closed by Close
 	part  streamPart    // being handed out
+	read  int64
 	over  bool
 }
 
@@ -145,6 +146,7 @@ func (f *streamFile) pump(in io.Reader) {
 func (f *streamFile) Read(p []byte) (int, error) {
 	for len(f.part.b) == 0 {
 		if f.part.err != nil {
+			f.entry.Size, f.entry.Blocks = f.read, (f.read+511)/512
 			return 0, f.part.err
 		}
 		select {
@@ -155,13 +157,14 @@ func (f *streamFile) Read(p []byte) (int, error) {
 	}
 	n := copy(p, f.part.b)
 	f.part.b = f.part.b[n:]
+	f.read += int64(n)
 	return n, nil
 }
 
 // ReadAt does not work on a pipe.
 func (f *streamFile) ReadAt([]byte, int64) (int, error) { return 0, errOnce }
 
-// Opened is the entry the scan yielded.
+// Opened is the entry the scan yielded, with the true size once the end was read.
 func (f *streamFile) Opened() Entry { return f.entry }
 
 // Stat never tells of a change: what comes out of a pipe is all there is.

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/generalbots/backupd/repo"
+	"github.com/spf13/cobra"
+)
+
+func (p *program) dumpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "dump ID [PATH]",
+		Short: "Write a snapshot, or PATH of it, to standard output as tar",
+		Long: `Writes a tar archive (PAX, with extended attributes and hard links) to standard output. Names have no slash in front.
+Sockets, which tar does not know, are left out and listed, and the exit code is 3.`,
+		Example: "  backupd repo dump latest /etc | tar x -C /tmp/back",
+		Args:    cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p.printed = true
+			at := "/"
+			if len(args) == 2 {
+				at = clean(args[1])
+			}
+			return p.withRepo(cmd.Context(), func(r *repo.Repo) error {
+				t, err := openTree(r, args[0])
+				if err != nil {
+					return err
+				}
+				return p.dump(cmd.Context(), t, at)
+			})
+		},
+	}
+}
+
+// archive writes entries of a snapshot as tar.
+type archive struct {
+	p      *program
+	t      *tree
+	w      *tar.Writer
+	ctx    context.Context
+	first  map[inode]string // the name of hard-linked files that are in the archive
+	failed bool
+}
+
+type inode struct{ device, inode uint64 }
+
+func (p *program) dump(ctx context.Context, t *tree, at string) error {
+	found, err := t.find(ctx, at)
+	if err != nil {
+		return err
+	}
+	a := &archive{p: p, t: t, w: tar.NewWriter(p.stdout), ctx: ctx, first: map[inode]string{}}
+	for _, e := range found {
+		if at != "/" {
+			if err := a.add(at, e); err != nil {
+				return err
+			}
+		}
+		if e.Type == repo.TypeDirectory {
+			if err := t.walk(ctx, e.Dir, at, 0, a.add, nil); err != nil {
+				return err
+			}
+		}
+	}
+	if err := a.w.Close(); err != nil {
+		return err
+	}
+	if a.failed {
+		return errProblems
+	}
+	return nil
+}
+
+func (a *archive) add(name string, e *repo.Entry) error {
+	h := &tar.Header{
+		Name: strings.TrimPrefix(name, "/"), Mode: int64(e.Mode), Uid: int(e.UID), Gid: int(e.GID), Uname: e.User, Gname: e.Group,
+		ModTime: clock(e.Mtime), Format: tar.FormatPAX, PAXRecords: map[string]string{},
+	}
+	for _, x := range e.Xattrs {
+		if strings.Contains(x.Name, "=") {
+			a.problem(name, "extended attribute "+x.Name+" can not be written to tar")
+			continue
+		}
+		h.PAXRecords["SCHILY.xattr."+x.Name] = string(x.Value)
+	}
+	switch e.Type {
+	case repo.TypeRegular:
+		return a.file(h, name, e)
+	case repo.TypeDirectory:
+		h.Typeflag, h.Name = tar.TypeDir, h.Name+"/"
+	case repo.TypeSymlink:
+		h.Typeflag, h.Linkname = tar.TypeSymlink, e.Target
+	case repo.TypeFIFO:
+		h.Typeflag = tar.TypeFifo
+	case repo.TypeCharDevice, repo.TypeBlockDevice:
+		h.Typeflag = tar.TypeChar
+		if e.Type == repo.TypeBlockDevice {
+			h.Typeflag = tar.TypeBlock
+		}
+		h.Devmajor, h.Devminor = int64(e.Major), int64(e.Minor)
+	default:
+		a.problem(name, "a "+typeText(e.Type)+" can not be written to tar")
+		return nil
+	}
+	return a.header(h, name)
+}
+
+func (a *archive) file(h *tar.Header, name string, e *repo.Entry) error {
+	h.Typeflag, h.Size = tar.TypeReg, e.Size
+	if e.Nlink > 1 {
+		key := inode{e.Device, e.Inode}
+		if other, ok := a.first[key]; ok {
+			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, other, 0
+			return a.header(h, name)
+		}
+		a.first[key] = h.Name
+	}
+	if err := a.header(h, name); err != nil {
+		return err
+	}
+	return a.t.content(a.ctx, a.w, e)
+}
+
+// header writes a header. One that tar can not express is a problem of this entry alone.
+func (a *archive) header(h *tar.Header, name string) error {
+	err := a.w.WriteHeader(h)
+	if errors.Is(err, tar.ErrHeader) {
+		a.problem(name, err.Error())
+		if h.Size > 0 {
+			return err // its content has nowhere to go
+		}
+		return nil
+	}
+	return err
+}
+
+func (a *archive) problem(name, text string) {
+	a.failed = true
+	a.p.say("%s: %s", printable(name), printable(text))
+}
