@@ -18,7 +18,7 @@ table=$work/table
 : > "$table"
 
 now() { date +%s%N; }
-repository() { du -sb "$BACKUPD_REPO" 2>/dev/null | cut -f1 || true; }
+repository() { find "$BACKUPD_REPO" -type f -printf '%s\n' 2>/dev/null | awk '{ sum += $1 } END { print sum + 0 }'; }
 human() { numfmt --to=iec --format=%.1f "${1:-0}"; }
 
 # step NAME ALLOWED COMMAND... runs one command, remembers what it cost and what it did to the repository.
