@@ -25,7 +25,8 @@ type Reader struct {
 
 	decoders sync.Pool // *blockDecoder
 	hashers  [2]sync.Pool
-	buffers  sync.Pool // *[]byte of at least BlockSize
+	buffers  sync.Pool // *[]byte of at least BlockSize, for blocks
+	dicts    sync.Pool // *[]byte of MaxDictionarySize: kept apart, or every block would come to hold one
 }
 
 const (
@@ -215,8 +216,12 @@ func (rd *Reader) decode(ctx context.Context, key blockKey, req *request) (*cach
 		}
 		var dict []byte
 		if rec.codec == codecDelta {
-			db := rd.buffer(MaxDictionarySize)
-			defer rd.buffers.Put(db)
+			db, _ := rd.dicts.Get().(*[]byte)
+			if db == nil {
+				db = new([]byte)
+				*db = make([]byte, MaxDictionarySize)
+			}
+			defer rd.dicts.Put(db)
 			if dict, err = rd.dictionary(ctx, p, rec, req, (*db)[:0]); err != nil {
 				return nil, 0, fmt.Errorf("pack %s block %d: dictionary: %w", p.trailer.header.pack, key.block, err)
 			}

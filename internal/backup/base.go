@@ -17,6 +17,10 @@ type base struct {
 	part     *repo.Part
 	root     *repo.Entry
 	before   source.Time // files changed since may have been read too early
+
+	// deltas is the root of the version that large files are written as deltas
+	// against; see deltaRoot.
+	deltas *repo.Entry
 }
 
 // racyMargin is how much older than the run that read it a file's change time
@@ -52,13 +56,63 @@ func findBase(ctx context.Context, r *repo.Repo, o *Options) (*base, []string) {
 			continue
 		}
 		at := part.StartedAt.Add(-racyMargin)
-		return &base{snapshot: s, part: part, root: root, before: source.Time{Sec: at.Unix(), Nsec: uint32(at.Nanosecond())}}, notes
+		b := &base{snapshot: s, part: part, root: root, before: source.Time{Sec: at.Unix(), Nsec: uint32(at.Nanosecond())}}
+		b.deltas = deltaRoot(r, snaps[:i], b, &o.Part, o.Host)
+		return b, notes
 	}
 	if o.Type != Full {
 		notes = append(notes, fmt.Sprintf("there is no snapshot to base a %s backup on: this is a full one", o.Type))
 		o.Type = Full
 	}
 	return &base{}, notes
+}
+
+// deltaRoot chooses the version whose chunks make dictionaries, as Subversion's
+// skip-deltas do: the one whose number is the new one's with its lowest bit
+// cleared, so that the depth of deltas grows with the logarithm of the number
+// of versions instead of one a version. Where that version is gone, the
+// nearest one after it serves; that is the base itself at the latest.
+func deltaRoot(r *repo.Repo, older []*repo.Snapshot, b *base, p *repo.Part, host string) *repo.Entry {
+	next := b.part.Generation + 1
+	want := next & (next - 1)
+	best, at := b.root, b.part.Generation
+	for i := len(older) - 1; i >= 0 && at != want; i-- {
+		if older[i].Host != host {
+			continue
+		}
+		q := samePart(older[i], p)
+		if q == nil || q.Generation < want || q.Generation >= at {
+			continue
+		}
+		if root, err := r.Root(q); err == nil {
+			best, at = root, q.Generation
+		}
+	}
+	return best
+}
+
+// find looks a path up below a root.
+func find(ctx context.Context, r *repo.Repo, root *repo.Entry, path []byte) (repo.RawEntry, bool) {
+	dir := root.Dir
+	var raw repo.RawEntry
+	names := bytes.Split(bytes.Trim(path, "/"), []byte{'/'})
+	for i, name := range names {
+		var ok bool
+		var err error
+		raw, ok, err = r.Reader().Dir(dir).Find(ctx, string(name))
+		if err != nil || !ok {
+			return raw, false
+		}
+		if i == len(names)-1 {
+			break
+		}
+		var e repo.Entry
+		if raw.Type() != repo.TypeDirectory || raw.Entry(&e) != nil {
+			return raw, false
+		}
+		dir = e.Dir
+	}
+	return raw, true
 }
 
 // samePart finds the part of s that holds the same paths of the same source.

@@ -81,10 +81,7 @@ func (x *run) cutLarge(l *largeRead, it *item, f source.File) error {
 		return &sourceError{err}
 	}
 	it.extents, it.sparse = st.extents, st.sparse
-	var ref *reference
-	if it.hasBase {
-		ref = newReference(x.ctx, x.repo, &it.base)
-	}
+	ref := x.reference(it)
 	names := x.w.NewIdentifier()
 	var off int64
 	seg := x.newSegment()

@@ -38,6 +38,27 @@ const (
 	sameLength = 1 << 10
 )
 
+// skipDeltas is the size from which a file is looked up in base.deltas. The
+// smaller ones take their base: for them a version stored plain now and then
+// costs less than the look-ups.
+const skipDeltas = 1 << 20
+
+// reference returns the version an item's new chunks are compared with; nil
+// when there is none.
+func (x *run) reference(it *item) *reference {
+	if !it.hasBase {
+		return nil
+	}
+	if it.entry.Size >= skipDeltas && x.base.deltas != x.base.root {
+		if raw, ok := find(x.ctx, x.repo, x.base.deltas, it.path); ok {
+			if g := newReference(x.ctx, x.repo, &raw); g != nil {
+				return g
+			}
+		}
+	}
+	return newReference(x.ctx, x.repo, &it.base)
+}
+
 // newReference reads the chunk list of a base version; nil when there is none
 // worth having. A list that can not be read costs the delta, not the backup.
 func newReference(ctx context.Context, r *repo.Repo, base *repo.RawEntry) *reference {

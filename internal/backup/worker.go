@@ -171,10 +171,7 @@ func (wk *worker) read(it *item, f source.File) error {
 		return &sourceError{err}
 	}
 	it.extents, it.sparse = st.extents, st.sparse
-	var ref *reference
-	if it.hasBase && it.base.Type() == repo.TypeRegular {
-		ref = newReference(wk.ctx, wk.repo, &it.base)
-	}
+	ref := wk.reference(it)
 	var off int64
 	have := 0
 	for eof := false; !eof || have > 0; {
