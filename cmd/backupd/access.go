@@ -25,11 +25,11 @@ type access struct {
 }
 
 func (a *access) flags(f *pflag.FlagSet) {
-	f.StringVar(&a.repo, "repo", "", "directory of the repository (or BACKUPD_REPO)")
-	f.StringVar(&a.key, "key-file", "", "key file that opens the repository (or BACKUPD_KEY_FILE)")
-	f.StringVar(&a.passphrase, "passphrase-file", "", "file with the passphrase in it (or BACKUPD_PASSPHRASE_FILE)")
-	f.StringVar(&a.recovery, "recovery-file", "", "file with the recovery code in it")
-	f.StringVar(&a.stateDir, "state-dir", "", "directory for the index and what this host remembers of the repository (or BACKUPD_STATE_DIR; otherwise REPOSITORY-ID below $XDG_STATE_HOME/backupd)")
+	f.StringVar(&a.repo, "repo", "", "`DIR` of the repository (or BACKUPD_REPO)")
+	f.StringVar(&a.key, "key-file", "", "key `FILE` that opens the repository (or BACKUPD_KEY_FILE)")
+	f.StringVar(&a.passphrase, "passphrase-file", "", "`FILE` with the passphrase in it (or BACKUPD_PASSPHRASE_FILE)")
+	f.StringVar(&a.recovery, "recovery-file", "", "`FILE` with the recovery code in it")
+	f.StringVar(&a.stateDir, "state-dir", "", "`DIR` for the index and what this host remembers of the repository (or BACKUPD_STATE_DIR; otherwise REPOSITORY-ID below $XDG_STATE_HOME/backupd)")
 }
 
 // or returns the value of a flag, or of the variable that stands in for it.

@@ -55,14 +55,14 @@ What could not be read, or changed while it was read, is listed, and the exit co
 		RunE: func(cmd *cobra.Command, args []string) error { return p.backup(cmd, &f, args) },
 	}
 	fl := c.Flags()
-	fl.StringVar(&f.kind, "type", "incremental", "full, incremental or differential")
+	fl.StringVar(&f.kind, "type", "incremental", "`TYPE`: full, incremental or differential")
 	fl.StringArrayVar(&f.exclude, "exclude", nil, "leave out what matches `PATTERN`; may be given again")
 	fl.StringArrayVar(&f.excludeFiles, "exclude-file", nil, "leave out what matches a line of `FILE`; may be given again")
 	fl.BoolVar(&f.excludeCaches, "exclude-caches", false, "leave out directories marked with a CACHEDIR.TAG")
 	fl.BoolVar(&f.oneFileSystem, "one-file-system", false, "stay on the file system each PATH is on")
 	fl.StringArrayVar(&f.filesFrom, "files-from", nil, "take PATHs from `FILE` too, one a line, or ended by zero bytes; - is standard input")
 	fl.StringVar(&f.stdin, "stdin", "", "take standard input for a file of that `NAME`, instead of PATHs")
-	fl.StringArrayVar(&f.tags, "tag", nil, "tag the snapshot; may be given again")
+	fl.StringArrayVar(&f.tags, "tag", nil, "`TAG` the snapshot; may be given again")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "say what would be done; write nothing")
 	return c
 }

@@ -20,10 +20,10 @@ type newKeyFlags struct {
 }
 
 func (f *newKeyFlags) flags(c *cobra.Command) {
-	c.Flags().StringVar(&f.key, "new-key-file", "", "key file of the new slot; made if it is missing")
-	c.Flags().StringVar(&f.passphrase, "new-passphrase-file", "", "file with the passphrase of the new slot")
+	c.Flags().StringVar(&f.key, "new-key-file", "", "key `FILE` of the new slot; made if it is missing")
+	c.Flags().StringVar(&f.passphrase, "new-passphrase-file", "", "`FILE` with the passphrase of the new slot")
 	c.Flags().BoolVar(&f.recovery, "new-recovery-code", false, "make another recovery code and show it once")
-	c.Flags().StringVar(&f.label, "label", "", "what the slot is called in listings")
+	c.Flags().StringVar(&f.label, "label", "", "`TEXT` the slot is called in listings")
 	c.MarkFlagsMutuallyExclusive("new-key-file", "new-passphrase-file", "new-recovery-code")
 }
 

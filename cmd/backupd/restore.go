@@ -41,10 +41,10 @@ the report says what was left off. What exists already is left alone and listed,
 		RunE: func(cmd *cobra.Command, args []string) error { return p.restore(cmd, &f, args) },
 	}
 	fl := c.Flags()
-	fl.StringVar(&f.target, "target", "", "directory to restore below")
+	fl.StringVar(&f.target, "target", "", "`DIR` to restore below")
 	fl.StringArrayVar(&f.include, "include", nil, "restore only what matches `PATTERN`; may be given again")
 	fl.StringArrayVar(&f.exclude, "exclude", nil, "leave out what matches `PATTERN`; may be given again")
-	fl.StringVar(&f.overwrite, "overwrite", "never", "never, if-changed or always")
+	fl.StringVar(&f.overwrite, "overwrite", "never", "what to do about files that exist: `MODE` never, if-changed or always")
 	fl.BoolVar(&f.numericOwner, "numeric-owner", false, "restore the numbers of owners, whatever names they have here")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "say what would be restored; write nothing")
 	fl.BoolVar(&f.verify, "verify", false, "read every file again and compare it with the snapshot")
