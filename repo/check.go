@@ -69,6 +69,7 @@ type checker struct {
 	bad    map[crypto.ID]string // chunks with no readable copy seen so far, and why
 	good   map[crypto.ID]bool   // chunks of bad that another copy has
 	damage *damageList
+	odd    []string // names of the listing that no pack has
 }
 
 // Check proves the repository from the outside in: the chain of manifests,
@@ -94,6 +95,15 @@ func (r *Repo) Check(ctx context.Context, o CheckOptions, p *CheckProgress) (*Ch
 	for _, p := range chain.problems {
 		c.find(p.name, p.text)
 	}
+	// A backup may have ended since the repository was opened: the packs of
+	// every manifest read above are there now.
+	now, err := listPacks(ctx, r.store)
+	if err != nil {
+		return nil, err
+	}
+	r.catalog.add(now.packs...)
+	r.staleTables()
+	c.odd = now.odd
 	if err := c.packs(ctx, o.ReadData); err != nil {
 		return nil, err
 	}
@@ -101,10 +111,13 @@ func (r *Repo) Check(ctx context.Context, o CheckOptions, p *CheckProgress) (*Ch
 		return nil, err
 	}
 	if o.ReadData && r.state != nil {
-		r.damaged = c.damage
+		r.damaged.Store(c.damage)
 		if err := writeDamage(r.state, r.id, c.damage); err != nil {
 			return c.report, err
 		}
+	}
+	if r.state != nil && c.report.Sound() {
+		return c.report, r.forgiveMissing()
 	}
 	return c.report, nil
 }
@@ -121,7 +134,7 @@ func (c *checker) find(object, text string) {
 
 // packs looks at every pack, on all cores.
 func (c *checker) packs(ctx context.Context, readData bool) error {
-	for _, name := range c.r.catalog.odd {
+	for _, name := range c.odd {
 		c.find(name, "no pack has this name; it is not used, and may be removed if nothing else put it there")
 	}
 	// Both tables first, so that dictionaries are found whichever pack they lie in.

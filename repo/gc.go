@@ -202,6 +202,9 @@ func (g *garbage) drop(ctx context.Context, packs []uint32, p *GCProgress) error
 		return err
 	}
 	r.reader.close()
+	if err := r.rememberPacks(packs); err != nil {
+		return err
+	}
 	const atOnce = 64
 	for len(names) > 0 {
 		n := min(atOnce, len(names))
@@ -211,8 +214,8 @@ func (g *garbage) drop(ctx context.Context, packs []uint32, p *GCProgress) error
 		for _, number := range packs[:n] {
 			p.Deleted.Add(r.catalog.info(number).size)
 		}
-		r.catalog.remove(condemned[:n]...)
-		names, condemned, packs = names[n:], condemned[n:], packs[n:]
+		r.catalog.remove(packs[:n]...)
+		names, packs = names[n:], packs[n:]
 	}
 	if tomb == "" {
 		return nil
@@ -301,7 +304,7 @@ func (r *Repo) removeForgotten(ctx context.Context) error {
 
 func (g *garbage) forgetIndex(ctx context.Context, packs []uint32) error {
 	r := g.r
-	if r.state == nil || !slices.ContainsFunc(packs, func(n uint32) bool { return r.catalog.info(n).kind == kindData }) {
+	if r.options.StateDir == "" || !slices.ContainsFunc(packs, func(n uint32) bool { return r.catalog.info(n).kind == kindData }) {
 		return nil
 	}
 	idx := r.index.Load()

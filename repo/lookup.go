@@ -41,8 +41,15 @@ func (r *Repo) loadTable(ctx context.Context, kind packKind) error {
 	if t.loaded.Load() {
 		return nil
 	}
-	err := r.eachTrailer(ctx, r.catalog.all(kind), func(number uint32, tr *trailer) error {
+	var fresh []uint32
+	for _, n := range r.catalog.all(kind) {
+		if !t.entered[n] {
+			fresh = append(fresh, n)
+		}
+	}
+	err := r.eachTrailer(ctx, fresh, func(number uint32, tr *trailer) error {
 		t.places.addTrailer(number, tr)
+		t.entered[number] = true
 		return nil
 	})
 	if err != nil {
@@ -50,6 +57,22 @@ func (r *Repo) loadTable(ctx context.Context, kind packKind) error {
 	}
 	t.loaded.Store(true)
 	return nil
+}
+
+// staleTables has the tables read those packs of the catalog that they lack
+// when they are asked next: another process has written them, or they could
+// not be read before.
+func (r *Repo) staleTables() {
+	for i := range r.tables {
+		t := &r.tables[i]
+		t.mu.Lock()
+		for _, n := range r.catalog.all(packKind(i + 1)) {
+			if !t.entered[n] {
+				t.loaded.Store(false)
+			}
+		}
+		t.mu.Unlock()
+	}
 }
 
 // eachTrailer reads the trailers of the given packs on all cores and hands
@@ -110,7 +133,7 @@ func (r *Repo) dataSpots(ctx context.Context, id *crypto.ID, dst []spot) ([]spot
 // indexed asks the index for a data chunk in a pack that is in the store. It
 // opens the index when it is the first to ask.
 func (r *Repo) indexed(ctx context.Context, id *crypto.ID) (number, block uint32, ok bool, err error) {
-	if r.state == nil {
+	if r.options.StateDir == "" {
 		var buf [4]spot
 		spots, err := r.reader.candidates(ctx, kindData, id, anyDepth, buf[:0])
 		if len(spots) > 0 {
@@ -131,7 +154,7 @@ func (r *Repo) indexed(ctx context.Context, id *crypto.ID) (number, block uint32
 	if err != nil || !ok {
 		return 0, 0, false, err
 	}
-	number, ok = r.catalog.lookup(p.Pack)
+	number, ok = r.catalog.at(packKey{p.Pack, kindData})
 	return number, p.Block, ok, nil
 }
 
@@ -206,8 +229,9 @@ func (r *Repo) enterPack(p *packResult) {
 	n := r.catalog.add(packInfo{id: p.id, kind: p.kind, size: p.size})
 	t := &r.tables[p.kind-1]
 	t.mu.Lock()
-	if t.loaded.Load() {
+	if !t.entered[n] && (t.loaded.Load() || len(t.entered) > 0) {
 		t.places.addTrailer(n, p.trailer)
+		t.entered[n] = true
 	}
 	t.mu.Unlock()
 }

@@ -16,13 +16,23 @@ type packInfo struct {
 	size int64
 }
 
+// packKey is what a pack's name says. An id is of one kind only, but a file
+// can be copied: the copy then is a pack that can not be read, beside the one
+// it was made of.
+type packKey struct {
+	id   crypto.PackID
+	kind packKind
+}
+
+func (p *packInfo) key() packKey { return packKey{p.id, p.kind} }
+
 // catalog numbers the packs that are in the store, so that tables can name a
 // pack by four bytes. Numbers are of this process only and are not used again.
 type catalog struct {
 	mu     sync.RWMutex // guards all below
 	packs  []packInfo
-	number map[crypto.PackID]uint32 // of packs that are there
-	odd    []string                 // names below packs/ that no pack has
+	number map[packKey]uint32 // of packs that are there
+	odd    []string           // names below packs/ that no pack has
 }
 
 // listPacks reads the catalog. A listing that fails is an error: it must
@@ -32,7 +42,7 @@ func listPacks(ctx context.Context, st store.Store) (*catalog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list packs: %w", err)
 	}
-	c := &catalog{number: make(map[crypto.PackID]uint32, len(infos))}
+	c := &catalog{number: make(map[packKey]uint32, len(infos))}
 	for _, in := range infos {
 		id, kind, ok := parsePackName(in.Name)
 		if !ok {
@@ -44,32 +54,57 @@ func listPacks(ctx context.Context, st store.Store) (*catalog, error) {
 	return c, nil
 }
 
-func (c *catalog) add(p packInfo) uint32 {
+// add enters packs that are not there yet, and returns the number of the last.
+func (c *catalog) add(packs ...packInfo) (n uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if n, ok := c.number[p.id]; ok {
-		return n
+	for _, p := range packs {
+		var ok bool
+		if n, ok = c.number[p.key()]; ok {
+			continue
+		}
+		n = uint32(len(c.packs))
+		c.packs = append(c.packs, p)
+		c.number[p.key()] = n
 	}
-	n := uint32(len(c.packs))
-	c.packs = append(c.packs, p)
-	c.number[p.id] = n
 	return n
 }
 
-// remove forgets packs; their numbers stay taken.
-func (c *catalog) remove(ids ...crypto.PackID) {
+// follow forgets packs that a newer listing has not.
+func (c *catalog) follow(now *catalog) {
+	for _, n := range c.all(0) {
+		p := c.info(n)
+		if there, ok := now.at(p.key()); !ok || now.info(there).size != p.size {
+			c.remove(n)
+		}
+	}
 	c.mu.Lock()
-	for _, id := range ids {
-		delete(c.number, id)
+	c.odd = now.odd
+	c.mu.Unlock()
+}
+
+// remove forgets packs; their numbers stay taken.
+func (c *catalog) remove(numbers ...uint32) {
+	c.mu.Lock()
+	for _, n := range numbers {
+		delete(c.number, c.packs[n].key())
 	}
 	c.mu.Unlock()
 }
 
-func (c *catalog) lookup(id crypto.PackID) (uint32, bool) {
+func (c *catalog) at(key packKey) (uint32, bool) {
 	c.mu.RLock()
-	n, ok := c.number[id]
+	n, ok := c.number[key]
 	c.mu.RUnlock()
 	return n, ok
+}
+
+// lookup finds a pack of either kind by its id.
+func (c *catalog) lookup(id crypto.PackID) (uint32, bool) {
+	if n, ok := c.at(packKey{id, kindData}); ok {
+		return n, true
+	}
+	return c.at(packKey{id, kindTree})
 }
 
 // info returns the pack of a number, whether or not it is still there.
@@ -87,7 +122,7 @@ func (c *catalog) alive(n uint32) (packInfo, bool) {
 		return packInfo{}, false
 	}
 	p := c.packs[n]
-	m, ok := c.number[p.id]
+	m, ok := c.number[p.key()]
 	return p, ok && m == n
 }
 
@@ -98,7 +133,7 @@ func (c *catalog) all(kind packKind) []uint32 {
 	defer c.mu.RUnlock()
 	out := make([]uint32, 0, len(c.number))
 	for n, p := range c.packs {
-		if m, ok := c.number[p.id]; ok && int(m) == n && (kind == 0 || p.kind == kind) {
+		if m, ok := c.number[p.key()]; ok && int(m) == n && (kind == 0 || p.kind == kind) {
 			out = append(out, uint32(n))
 		}
 	}

@@ -24,14 +24,12 @@ const (
 	damageMax    = 16 << 20
 )
 
-// writePackList notes the packs of the catalog: the repository id, the pack
-// ids, a BLAKE3 checksum.
-func writePackList(state durable.FS, repo crypto.RepoID, c *catalog) error {
-	numbers := c.all(0)
-	b := make([]byte, 0, 16+16*len(numbers)+32)
+// writePackList notes packs: the repository id, the pack ids, a BLAKE3
+// checksum.
+func writePackList(state durable.FS, repo crypto.RepoID, packs []crypto.PackID) error {
+	b := make([]byte, 0, 16+16*len(packs)+32)
 	b = append(b, repo[:]...)
-	for _, n := range numbers {
-		id := c.info(n).id
+	for _, id := range packs {
 		b = append(b, id[:]...)
 	}
 	sum := crypto.Sum256(b)
@@ -55,32 +53,63 @@ func readPackList(state durable.FS, repo crypto.RepoID) (ids []crypto.PackID, ok
 	return ids, true
 }
 
-func hasPack(c *catalog, id crypto.PackID) bool {
-	_, ok := c.lookup(id)
-	return ok
-}
-
-// comparePacks decides whether a run may take files over from its base
-// without asking whether their chunks are still there.
-func (r *Repo) comparePacks() error {
+// rememberPacks notes the packs there are but for those in without, which are
+// about to be deleted, and those that are missed. Only packs that gc deletes
+// may leave the list, and missed ones once a check finds that no snapshot
+// needs them; else the loss would be forgotten by whoever writes next.
+func (r *Repo) rememberPacks(without []uint32) error {
 	if r.state == nil {
-		r.distrust = false
 		return nil
 	}
-	was, ok := readPackList(r.state, r.id)
-	var gone int
-	for _, id := range was {
-		if !hasPack(r.catalog, id) {
-			gone++
+	goes := make(map[uint32]bool, len(without))
+	for _, n := range without {
+		goes[n] = true
+	}
+	packs := append([]crypto.PackID(nil), r.gone...)
+	for _, n := range r.catalog.all(0) {
+		if !goes[n] {
+			packs = append(packs, r.catalog.info(n).id)
 		}
 	}
-	if gone > 0 {
+	return writePackList(r.state, r.id, packs)
+}
+
+// findGone compares the packs with those that were there, and decides
+// whether a run may take files over from its base without asking whether
+// their chunks are still there.
+func (r *Repo) findGone() {
+	r.gone, r.distrust = nil, false
+	if r.state == nil {
+		return
+	}
+	was, ok := readPackList(r.state, r.id)
+	r.gone = r.missing(was)
+	if len(r.gone) > 0 {
 		r.mu.Lock()
-		r.warn(fmt.Sprintf("%d packs that were there are gone: this run looks up every chunk and stores what is missing", gone))
+		r.warn(fmt.Sprintf("%d packs that were there are gone: runs look up every chunk and store what is missing, until a check finds nothing missing", len(r.gone)))
 		r.mu.Unlock()
 	}
-	r.distrust = !ok && len(r.chain.snapshots) > 0 || gone > 0 || r.damaged.count() > 0
-	return nil
+	r.distrust = !ok && len(r.chain.snapshots) > 0 || len(r.gone) > 0 || r.damaged.Load().count() > 0
+}
+
+func (r *Repo) missing(was []crypto.PackID) (gone []crypto.PackID) {
+	for _, id := range was {
+		if _, there := r.catalog.lookup(id); !there {
+			gone = append(gone, id)
+		}
+	}
+	return gone
+}
+
+// forgiveMissing takes packs off the list that are gone and that, as a check
+// has found, nothing needs.
+func (r *Repo) forgiveMissing() error {
+	was, ok := readPackList(r.state, r.id)
+	if !ok || len(r.missing(was)) == 0 {
+		return nil
+	}
+	r.gone = nil
+	return r.rememberPacks(nil)
 }
 
 // Distrusts tells whether the repository may have lost chunks its snapshots
@@ -190,8 +219,9 @@ func (d *damageList) has(id crypto.PackID, block uint32) bool {
 // isDamaged tells whether a check has found a block unreadable: its chunks
 // count as not stored, and another copy is read first.
 func (r *Repo) isDamaged(pack, block uint32) bool {
-	if r.damaged.count() == 0 {
+	d := r.damaged.Load()
+	if d.count() == 0 {
 		return false
 	}
-	return r.damaged.has(r.catalog.info(pack).id, block)
+	return d.has(r.catalog.info(pack).id, block)
 }

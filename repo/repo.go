@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,9 +77,10 @@ type Repo struct {
 	catalog *catalog
 	reader  *Reader
 	tables  [2]struct { // by kind-1: where chunks lie, made from trailers when first asked for
-		mu     sync.Mutex // guards loaded
-		loaded atomic.Bool
-		places *places
+		mu      sync.Mutex // guards what follows
+		loaded  atomic.Bool
+		entered map[uint32]bool // packs whose trailers are in places
+		places  *places
 	}
 
 	mu       sync.Mutex // guards the fields below
@@ -86,8 +88,10 @@ type Repo struct {
 	head     *head
 	rollback error // why the repository must not be written
 	warnings []string
-	damaged  *damageList
-	distrust bool // packs or blocks are known to be lost, or nothing is known
+	distrust bool            // packs or blocks are known to be lost, or nothing is known
+	gone     []crypto.PackID // packs that were there and vanished, until a check finds nothing missing
+
+	damaged atomic.Pointer[damageList] // what the last full check could not read
 
 	// Of the writer, which holds writerLock.
 	writing   io.Closer
@@ -141,8 +145,14 @@ func ReadID(ctx context.Context, st store.Store) (crypto.RepoID, error) { return
 // crypto.ErrWrongKey, ErrNoRepository, ErrNewerFormat, ErrDamaged, and a
 // *store.LockedError while gc has the repository to itself. A repository that
 // is older than this host remembers is opened, but not for writing.
-func Open(ctx context.Context, st store.Store, creds []crypto.Credential, o Options) (_ *Repo, err error) {
-	r := &Repo{store: st, options: o, log: o.Logger, ids: NewIDSource()}
+func Open(ctx context.Context, st store.Store, creds []crypto.Credential, o Options) (*Repo, error) {
+	return openWith(ctx, st, creds, o, nil)
+}
+
+// openWith is Open with the state directory, the index apart, in a tree that
+// is open already when state is not nil.
+func openWith(ctx context.Context, st store.Store, creds []crypto.Credential, o Options, state durable.FS) (_ *Repo, err error) {
+	r := &Repo{store: st, state: state, options: o, log: o.Logger, ids: NewIDSource()}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -173,7 +183,7 @@ func Open(ctx context.Context, st store.Store, creds []crypto.Credential, o Opti
 	r.reader.tree = r.tableSpots(kindTree)
 	r.reader.data = r.dataSpots
 	for i := range r.tables {
-		r.tables[i].places = newPlaces()
+		r.tables[i].places, r.tables[i].entered = newPlaces(), make(map[uint32]bool)
 	}
 	for _, p := range r.chain.problems {
 		r.warn(p.Error())
@@ -210,7 +220,6 @@ func (r *Repo) openState() error {
 	if r.options.StateDir == "" && r.state == nil {
 		return nil
 	}
-	var err error
 	if r.state == nil {
 		dir, err := durable.OS(r.options.StateDir)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -221,10 +230,11 @@ func (r *Repo) openState() error {
 		}
 		r.state, r.stateDir = dir, dir
 	}
-	r.damaged, err = readDamage(r.state, r.id)
+	damaged, err := readDamage(r.state, r.id)
 	if err != nil {
 		r.warn(err.Error())
 	}
+	r.damaged.Store(damaged)
 	r.head, err = readHead(r.state, r.id)
 	switch {
 	case err != nil:
@@ -242,7 +252,11 @@ func (r *Repo) openState() error {
 	return nil
 }
 
-func (r *Repo) warn(text string) { r.warnings = append(r.warnings, text) }
+func (r *Repo) warn(text string) {
+	if !slices.Contains(r.warnings, text) {
+		r.warnings = append(r.warnings, text)
+	}
+}
 
 // Close gives the repository back. A Writer must have been closed before.
 func (r *Repo) Close() error {

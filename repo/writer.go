@@ -66,7 +66,7 @@ type WriterOptions struct {
 // and fails with a *store.LockedError when another holds it. Close it in any
 // case.
 func (r *Repo) NewWriter(ctx context.Context, o WriterOptions) (*Writer, error) {
-	if err := r.beginWriting(ctx); err != nil {
+	if err := r.lockForWriting(ctx); err != nil {
 		return nil, err
 	}
 	w := &Writer{r: r, level: o.Level, deps: make(map[blockKey][]blockKey)}
@@ -327,7 +327,7 @@ func (w *Writer) confirmHits(ctx context.Context) error {
 			continue
 		}
 		p := w.r.catalog.info(uint32(n))
-		if _, ok := now.lookup(p.id); !ok {
+		if _, ok := now.at(p.key()); !ok {
 			return fmt.Errorf("pack %s was there when the backup began and is gone now; run the backup again: %w", p.id, ErrDamaged)
 		}
 	}

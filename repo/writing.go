@@ -48,6 +48,8 @@ func (r *Repo) lockForWriting(ctx context.Context) (err error) {
 		return err
 	}
 	r.catalog.follow(now)
+	r.catalog.add(now.packs...)
+	r.staleTables()
 	if err := r.clearTombs(ctx); err != nil {
 		return err
 	}
@@ -57,6 +59,7 @@ func (r *Repo) lockForWriting(ctx context.Context) (err error) {
 	r.mu.Lock()
 	r.chain = c
 	r.mu.Unlock()
+	r.findGone()
 	r.publisher = &publisher{st: r.store, keys: r.files, writer: r.writer, chain: c}
 	r.writing = lock
 	return nil
@@ -88,21 +91,6 @@ func (r *Repo) openStateForWriting(c *chain) (err error) {
 	return err
 }
 
-// follow makes the catalog agree with a newer listing.
-func (c *catalog) follow(now *catalog) {
-	for _, n := range c.all(0) {
-		if id := c.info(n).id; !hasPack(now, id) {
-			c.remove(id)
-		}
-	}
-	for _, p := range now.packs {
-		c.add(p)
-	}
-	c.mu.Lock()
-	c.odd = now.odd
-	c.mu.Unlock()
-}
-
 // unlockWriting ends what lockForWriting began.
 func (r *Repo) unlockWriting() error {
 	if r.writing == nil {
@@ -111,17 +99,6 @@ func (r *Repo) unlockWriting() error {
 	err := r.writing.Close()
 	r.writing, r.publisher = nil, nil
 	return err
-}
-
-func (r *Repo) beginWriting(ctx context.Context) error {
-	if err := r.lockForWriting(ctx); err != nil {
-		return err
-	}
-	if err := r.comparePacks(); err != nil {
-		r.unlockWriting()
-		return err
-	}
-	return nil
 }
 
 func (r *Repo) endWriting() error {
@@ -163,7 +140,7 @@ func (r *Repo) remember() error {
 		return fmt.Errorf("it is in the repository, but the state directory could not be written: %w", err)
 	}
 	r.head = h
-	return writePackList(r.state, r.id, r.catalog)
+	return r.rememberPacks(nil)
 }
 
 // Forget removes snapshots by a record each. Their space comes back with the
@@ -211,7 +188,7 @@ func (r *Repo) AcceptHead(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return writePackList(r.state, r.id, r.catalog)
+	return r.rememberPacks(nil)
 }
 
 // Keys lists the key slots that can be used.
