@@ -2,12 +2,14 @@ package restore
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/generalbots/backupd/internal/target"
+	"github.com/generalbots/backupd/repo"
 )
 
 // maxListed bounds each list of a report; the counts beside them are true.
@@ -42,6 +44,9 @@ type Report struct {
 	// Problems are what is not as it was in the snapshot.
 	Problems     []Problem `json:"problems,omitempty"`
 	ProblemCount uint64    `json:"problem_count"`
+	// Damaged is how many of the problems are the repository's: what they name
+	// can not be restored from it.
+	Damaged uint64 `json:"damaged"`
 }
 
 // Path is the path of an entry below the root of the snapshot, any bytes. In
@@ -100,6 +105,9 @@ func (c *recorder) problem(path Path, op string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.r.ProblemCount++
+	if errors.Is(err, repo.ErrDamaged) || errors.Is(err, repo.ErrNotFound) {
+		c.r.Damaged++
+	}
 	if len(c.r.Problems) < maxListed {
 		c.r.Problems = append(c.r.Problems, Problem{path, op, err.Error()})
 	}

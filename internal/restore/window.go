@@ -34,10 +34,12 @@ type item struct {
 // by the workers, and then used again.
 type window struct {
 	items []item
-	plain []*file // entries without content
-	open  int
-	bytes int64
+	plain []*file      // entries without content
 	left  atomic.Int32 // tasks not done
+
+	// What bounds it.
+	entries, open int
+	bytes         int64
 }
 
 // task is what a worker takes at once: either of the two.
@@ -102,8 +104,7 @@ func (pl *plan) flush() error {
 }
 
 func (w *window) full() bool {
-	return len(w.items) >= windowChunks || len(w.items)+len(w.plain) >= windowEntries+windowChunks/2 ||
-		len(w.plain) >= windowEntries || w.open >= windowOpen || w.bytes >= windowBytes
+	return w.entries >= windowEntries || len(w.items) >= windowChunks || w.open >= windowOpen || w.bytes >= windowBytes
 }
 
 // taskDone gives the window back after its last task.
@@ -113,7 +114,7 @@ func (x *run) taskDone(w *window) {
 	}
 	clear(w.items)
 	clear(w.plain)
-	w.items, w.plain, w.open, w.bytes = w.items[:0], w.plain[:0], 0, 0
+	w.items, w.plain, w.entries, w.open, w.bytes = w.items[:0], w.plain[:0], 0, 0, 0
 	x.windows <- w
 }
 
@@ -124,6 +125,7 @@ func (pl *plan) file(f *file) error {
 	}
 	f.dir.left.Add(1)
 	f.left.Store(1) // the plan's
+	pl.win.entries++
 	if f.entry.Type != repo.TypeRegular || pl.linked(f) || f.entry.Content.Chunks == 0 {
 		pl.win.plain = append(pl.win.plain, f)
 	} else {
