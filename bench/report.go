@@ -104,6 +104,7 @@ func (b *bench) lines() []line {
 	}
 	lastBack, firstBack := b.wall("dump last back"), b.wall("dump first back")
 	list = append(list, line{row: "dump", what: "restore of the last dump", floor: "its first: " + text(firstBack, "backupd"), value: lastBack, base: func(who string) float64 { return value(firstBack, who) }, target: 2})
+	list = append(list, line{row: "dump", what: "peak anonymous memory, dump", value: b.peak("dump first", "dump a day", "dump last back", "dump first back"), base: of(128e6), target: 1, goal: "≤ 128 MB"})
 	megabytes := float64(b.o.streamMB)
 	list = append(list, line{row: "stream", what: "incompressible data, one stream", floor: "cat: " + rate(megabytes, value(b.wall("stream"), "floor")), base: of(1000), target: 1, goal: "≥ 1 GB/s", over: true,
 		value: func(who string) (float64, string, bool) {
