@@ -96,11 +96,18 @@ func (e *blockEncoder) withDictionary(p, dict []byte) (payload []byte, c codec, 
 		}
 	}
 	// Id 0 keeps the frame readable by the reference decoder with a raw
-	// dictionary.
-	if err := e.delta.ResetWithOptions(nil, zstd.WithEncoderDictRaw(0, dict)); err != nil {
+	// dictionary. The stream interface hashes the dictionary once, where
+	// EncodeAll after a reset would do so twice.
+	e.alt = e.alt[:0]
+	if err := e.delta.ResetWithOptions((*sink)(&e.alt), zstd.WithEncoderDictRaw(0, dict)); err != nil {
 		return nil, 0, fmt.Errorf("zstd dictionary: %v", err)
 	}
-	e.alt = e.delta.EncodeAll(p, e.alt[:0])
+	if _, err := e.delta.Write(p); err != nil {
+		return nil, 0, fmt.Errorf("zstd: %v", err)
+	}
+	if err := e.delta.Close(); err != nil {
+		return nil, 0, fmt.Errorf("zstd: %v", err)
+	}
 	if len(e.alt) > len(p)/deltaPays {
 		// The same level for both, so that the dictionary is what is weighed.
 		payload, c, err := e.plainAt(LevelDefault, p)
@@ -115,6 +122,14 @@ func (e *blockEncoder) withDictionary(p, dict []byte) (payload []byte, c codec, 
 		return nil, 0, err
 	}
 	return e.alt, codecDelta, nil
+}
+
+// sink is a slice that is written to.
+type sink []byte
+
+func (s *sink) Write(p []byte) (int, error) {
+	*s = append(*s, p...)
+	return len(p), nil
 }
 
 func (e *blockEncoder) verify(frame, want, dict []byte) error {

@@ -67,6 +67,10 @@ func findBase(ctx context.Context, r *repo.Repo, o *Options) (*base, []string) {
 	return &base{}, notes
 }
 
+// maxSkip bounds how many versions back a skip-delta reaches: a version too
+// old has too little in common.
+const maxSkip = 16
+
 // deltaRoot chooses the version whose chunks make dictionaries, as Subversion's
 // skip-deltas do: the one whose number is the new one's with its lowest bit
 // cleared, so that the depth of deltas grows with the logarithm of the number
@@ -74,7 +78,7 @@ func findBase(ctx context.Context, r *repo.Repo, o *Options) (*base, []string) {
 // nearest one after it serves; that is the base itself at the latest.
 func deltaRoot(r *repo.Repo, older []*repo.Snapshot, b *base, p *repo.Part, host string) *repo.Entry {
 	next := b.part.Generation + 1
-	want := next & (next - 1)
+	want := max(next&(next-1), next-min(next, maxSkip))
 	best, at := b.root, b.part.Generation
 	for i := len(older) - 1; i >= 0 && at != want; i-- {
 		if older[i].Host != host {
