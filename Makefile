@@ -21,10 +21,10 @@ race: need ## every test at full length under the race detector
 
 check: .cache/bin/staticcheck-$(STATICCHECK) ## formatting, vet, staticcheck, the rules of the house, a tidy go.mod
 	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); test -z "$$unformatted" || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
+	$(GO) mod tidy -diff
 	$(GO) vet ./...
 	.cache/bin/staticcheck-$(STATICCHECK) -checks all ./...
 	$(GO) test -count=1 ./internal/archtest
-	$(GO) mod tidy -diff
 
 bench: build ## measure the work of a backup beside the floors, restic and borg; writes docs/benchmarks.md
 	@scripts/need.sh tar zstd xz rsync
