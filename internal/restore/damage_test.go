@@ -94,6 +94,17 @@ func TestRun_ReportsDamage(t *testing.T) {
 		t.Error("no flipped byte was ever noticed")
 	}
 
+	// Without its table of contents all of a pack is lost, and a note says why.
+	b := bytes.Clone(whole)
+	b[len(b)-100] ^= 1
+	must(t, os.WriteFile(pack, b, 0o600))
+	if rep := into(t, f.reopen(t), m, scratch(t), restore.Options{}); rep.Damaged < 50 || !strings.Contains(strings.Join(rep.Notes, "\n"), name) {
+		t.Errorf("pack without its trailer: %d damaged, notes %q", rep.Damaged, rep.Notes)
+	}
+	b[len(b)-100] ^= 1
+	b[len(b)/2] ^= 1
+	must(t, os.WriteFile(pack, b, 0o600))
+
 	// A damaged file under a name that is taken leaves what stands there.
 	out := scratch(t)
 	for p := range want {

@@ -16,6 +16,7 @@ type dir struct {
 	entry  repo.Entry
 	folder *target.Folder // nil until it is made, which the plan does
 	ready  bool           // made, or counted in a dry run
+	denied bool           // it could not be made, which was reported
 	left   atomic.Int64   // what is in it and not done, and one while the plan is in it
 }
 
@@ -41,8 +42,8 @@ func (d *dir) path(name string) Path {
 	return Path(b[i:])
 }
 
-// makeDir makes d and what is above it, unless they are there. The problem is
-// reported when it can not. Only the plan calls it.
+// makeDir makes d and what is above it, unless they are there. That it can not
+// is reported, once for each directory. Only the plan calls it.
 func (x *run) makeDir(d *dir) (ok bool) {
 	var missing []*dir
 	for at := d; at != nil && !at.ready; at = at.parent {
@@ -52,6 +53,8 @@ func (x *run) makeDir(d *dir) (ok bool) {
 		at := missing[i]
 		var err error
 		switch {
+		case at.denied:
+			return false
 		case x.target == nil:
 			if at.depth > target.MaxDepth {
 				err = target.ErrDepth
@@ -62,6 +65,7 @@ func (x *run) makeDir(d *dir) (ok bool) {
 			at.folder, err = at.parent.folder.Folder(at.entry.Name)
 		}
 		if err != nil {
+			at.denied = true
 			if !x.fatal(err) {
 				x.problem(at.path(""), "make directory", err)
 			}

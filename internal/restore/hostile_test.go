@@ -2,6 +2,7 @@ package restore_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -210,6 +211,38 @@ func TestRun_FindsLies(t *testing.T) {
 	// Two names with one inode number and different contents are two files.
 	if got := string(readAll(t, out+"/l2")); got != "other" {
 		t.Errorf("l2 holds %q", got)
+	}
+}
+
+// However much goes wrong, the report stays small and counts right.
+func TestRun_BoundsTheReport(t *testing.T) {
+	f := newRepo(t)
+	m := f.forge(t, func(fg *forger) (list []*repo.Entry) {
+		for i := range 1100 {
+			e := fg.file(fmt.Sprintf("%04d", i), "x")
+			e.Content.Inline[0].ID = crypto.ID{1, byte(i), byte(i >> 8)}
+			list = append(list, e)
+		}
+		return append(list, fg.file("last", "good"))
+	})
+	out := scratch(t)
+	rep := into(t, f.Repo, m, out, restore.Options{})
+	if len(rep.Problems) != 1000 || rep.ProblemCount != 1100 || rep.Damaged != 1100 || listing(t, out) != "last" {
+		t.Errorf("%d of %d problems listed, %d damaged, restored %.100s", len(rep.Problems), rep.ProblemCount, rep.Damaged, listing(t, out))
+	}
+}
+
+// A link in the way of a directory is told once, whatever is wanted below.
+func TestRun_TellsOnceOfADirectoryInTheWay(t *testing.T) {
+	f := newRepo(t)
+	m := f.forge(t, func(fg *forger) []*repo.Entry {
+		return []*repo.Entry{fg.dir("x", fg.file("0.log", "0"), fg.dir("a", fg.file("1.log", "1")), fg.dir("b", fg.file("2.log", "2"))), fg.file("y.log", "y")}
+	})
+	out := scratch(t)
+	must(t, os.Symlink("/", out+"/x"))
+	rep := into(t, f.Repo, m, out, restore.Options{Include: glob("*.log")})
+	if rep.ProblemCount != 1 || problemOf(rep, "/x") == "" || listing(t, out) != "x y.log" {
+		t.Errorf("got %+v, there is %s", rep.Problems, listing(t, out))
 	}
 }
 

@@ -44,6 +44,9 @@ type Report struct {
 	// Problems are what is not as it was in the snapshot.
 	Problems     []Problem `json:"problems,omitempty"`
 	ProblemCount uint64    `json:"problem_count"`
+	// Notes are what the repository found out about itself meanwhile, such as
+	// packs that are not readable as a whole.
+	Notes []string `json:"notes,omitempty"`
 	// Damaged is how many of the problems are the repository's: what they name
 	// can not be restored from it.
 	Damaged uint64 `json:"damaged"`

@@ -56,6 +56,7 @@ func Run(ctx context.Context, r *repo.Repo, snap *repo.Manifest, to *target.Dire
 	}
 	x.ctx, x.cancel = context.WithCancelCause(ctx)
 	defer x.cancel(errStopped)
+	known := len(r.Warnings())
 	x.r.Snapshot, x.r.DryRun, x.r.StartedAt = snap.ID, o.DryRun, time.Now().UTC()
 	defer p.phase.Store(int32(PhaseDone))
 
@@ -75,16 +76,14 @@ func Run(ctx context.Context, r *repo.Repo, snap *repo.Manifest, to *target.Dire
 		defer x.again.close()
 	}
 	p.phase.Store(int32(PhaseRestore))
-	if err := x.stages(pl); err != nil {
-		return x.report(), err
-	}
-	if x.target != nil {
+	err = x.stages(pl)
+	if err == nil && x.target != nil {
 		p.phase.Store(int32(PhaseSync))
-		if err := x.target.SyncAll(); err != nil {
-			return x.report(), err
-		}
+		err = x.target.SyncAll()
 	}
-	return x.report(), nil
+	notes := r.Warnings()[known:]
+	x.r.Notes = notes[:min(len(notes), maxListed)]
+	return x.report(), err
 }
 
 // stages runs plan and workers until all are done, and leaves nothing open.
