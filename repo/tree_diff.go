@@ -90,8 +90,7 @@ type diffSide struct {
 	leaf   dirLeaf
 	opened bool // leaf is valid
 	entry  RawEntry
-	have   bool   // entry is the front
-	after  []byte // every entry to come has a name above; nil at the beginning
+	have   bool // entry is the front
 }
 
 func (d *treeDiff) root(a, b *Entry) (Change, error) {
@@ -115,7 +114,7 @@ func (d *treeDiff) push(a, b *Dir, path int) {
 		new:  diffSide{cursor: newDirCursor(d.src, b)},
 		path: path,
 	})
-	if n := len(d.dirs) - maxOpenWalkPages; n > 0 {
+	if n := len(d.dirs) - maxOpenDirs; n > 0 {
 		d.dirs[n-1].old.park()
 		d.dirs[n-1].new.park()
 	}
@@ -210,9 +209,9 @@ func (p *diffDir) fronts(ctx context.Context, src pageSource) (old, new *RawEntr
 				new = b.takeEntry()
 			}
 			return old, new, false, nil
-		case a.have && b.lacks(a.entry.Name()):
+		case a.have && !b.cursor.more:
 			return a.takeEntry(), nil, false, nil
-		case b.have && a.lacks(b.entry.Name()):
+		case b.have && !a.cursor.more:
 			return nil, b.takeEntry(), false, nil
 		case !a.cursor.more && !b.cursor.more:
 			return nil, nil, true, nil
@@ -232,10 +231,10 @@ func nextPages(ctx context.Context, src pageSource, a, b *diffSide) error {
 	case b.have || !b.cursor.more:
 		return a.down(ctx, src)
 	case a.cursor.front.id == b.cursor.front.id:
-		if err := a.skip(ctx); err != nil {
+		if err := a.cursor.take(ctx); err != nil {
 			return err
 		}
-		return b.skip(ctx)
+		return b.cursor.take(ctx)
 	case a.cursor.front.level > b.cursor.front.level:
 		return a.down(ctx, src)
 	case a.cursor.front.level < b.cursor.front.level:
@@ -264,26 +263,13 @@ func (s *diffSide) fill(ctx context.Context, src pageSource) error {
 		return nil
 	}
 	s.opened = false
-	s.after = s.leaf.prev
 	return s.cursor.take(ctx)
 }
 
+// takeEntry returns the entry at the front, valid until the next fill.
 func (s *diffSide) takeEntry() *RawEntry {
 	s.have = false
-	r := s.entry
-	return &r
-}
-
-// lacks tells whether the side has no entry with that name, as far as can be
-// told without reading the page at its front.
-func (s *diffSide) lacks(name []byte) bool {
-	return !s.cursor.more || s.after != nil && bytes.Compare(name, s.after) <= 0
-}
-
-// skip leaves the page at the front unread.
-func (s *diffSide) skip(ctx context.Context) error {
-	s.after = s.cursor.front.last
-	return s.cursor.take(ctx)
+	return &s.entry
 }
 
 // down goes into the page at the front.
@@ -302,7 +288,6 @@ func (s *diffSide) park() {
 	if s.opened {
 		s.leaf.park()
 	}
-	s.after = slices.Clone(s.after)
 	if s.have {
 		s.entry.frame = slices.Clone(s.entry.frame)
 	}

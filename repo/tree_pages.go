@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/bits"
 
 	"github.com/generalbots/backupd/crypto"
 )
@@ -36,11 +37,11 @@ const (
 	// meanPageCut is the mean number of bytes from minPageCut to the cut.
 	meanPageCut = 24 << 10
 
-	minContentItems  = 128
-	maxContentItems  = 4096
-	contentCutByte   = 0 // the byte of the id that must be zero: 1 in 256
-	maxLikePages     = 8 // base pages named for one new page
-	maxOpenWalkPages = 32
+	minContentItems = 128
+	maxContentItems = 4096
+	contentCutByte  = 0  // the byte of the id that must be zero: 1 in 256
+	maxLikePages    = 8  // base pages named for one new page
+	maxOpenDirs     = 32 // directories of a walk whose pages are kept
 )
 
 // pageSink stores tree pages.
@@ -145,17 +146,51 @@ func (d *treeDecoder) uint8() uint8 {
 // uvarint reads a number in its shortest form; no other form is accepted, so
 // that one value has one encoding.
 func (d *treeDecoder) uvarint() uint64 {
-	if d.off < len(d.b) && d.b[d.off] < 0x80 {
-		v := d.b[d.off]
-		d.off++
-		return uint64(v)
+	v, off := uvarintAt(d.b, d.off)
+	if off > len(d.b) {
+		d.fail(badNumber)
+		return 0
 	}
-	return d.longUvarint()
+	d.off = off
+	return v
 }
 
-func (d *treeDecoder) longUvarint() uint64 {
-	var v uint64
-	for i, c := range d.b[d.off:] {
+const (
+	badNumber = "number is cut short, too large or not in its shortest form"
+	// badOffset is where a field ends that is not well formed. A field read from
+	// there is not well formed either.
+	badOffset = math.MaxInt - MaxPageSize
+)
+
+// uvarintAt reads the number at off and returns where it ends, or badOffset.
+// Most of what an unchanged backup does is in here, so up to eight bytes are
+// taken at once.
+func uvarintAt(b []byte, off int) (v uint64, end int) {
+	if off > len(b)-8 {
+		return shortUvarintAt(b, off)
+	}
+	x := binary.LittleEndian.Uint64(b[off:])
+	if x&0x80 == 0 {
+		return x & 0x7f, off + 1
+	}
+	stop := ^x & 0x8080808080808080 // set in the bytes that can be the last
+	if stop == 0 {
+		return shortUvarintAt(b, off)
+	}
+	n := bits.TrailingZeros64(stop) / 8 // bytes before the last
+	x &= stop ^ (stop - 1)
+	x = x&0x007f007f007f007f | x&0x7f007f007f007f00>>1
+	x = x&0x00003fff00003fff | x&0x3fff00003fff0000>>2
+	x = x&0x000000000fffffff | x&0x0fffffff00000000>>4
+	if x>>(7*n) == 0 {
+		return 0, badOffset
+	}
+	return x, off + n + 1
+}
+
+func shortUvarintAt(b []byte, off int) (v uint64, end int) {
+	for i := 0; off+i < len(b); i++ {
+		c := b[off+i]
 		if i == binary.MaxVarintLen64-1 && c > 1 {
 			break
 		}
@@ -164,17 +199,20 @@ func (d *treeDecoder) longUvarint() uint64 {
 			if c == 0 && i > 0 {
 				break
 			}
-			d.off += i + 1
-			return v
+			return v, off + i + 1
 		}
 	}
-	d.fail("number is cut short, too large or not in its shortest form")
-	return 0
+	return 0, badOffset
 }
 
-func (d *treeDecoder) varint() int64 {
-	v := d.uvarint()
-	return int64(v>>1) ^ -int64(v&1)
+// bytesAt reads a length of at most limit and the bytes behind it, and returns
+// where they end, or badOffset.
+func bytesAt(b []byte, off, limit int) (p []byte, end int) {
+	n, off := uvarintAt(b, off)
+	if n > uint64(limit) || int(n) > len(b)-off {
+		return nil, badOffset
+	}
+	return b[off : off+int(n)], off + int(n)
 }
 
 func (d *treeDecoder) uint32() uint32 {
@@ -199,13 +237,12 @@ func (d *treeDecoder) int64() int64 {
 // bytes reads a length of at most limit and that many bytes, which are a part
 // of the page.
 func (d *treeDecoder) bytes(limit int) []byte {
-	n := d.uvarint()
-	if n > uint64(limit) || n > uint64(d.left()) {
+	p, off := bytesAt(d.b, d.off, limit)
+	if off > len(d.b) {
 		d.fail("length above its maximum or the page")
 		return nil
 	}
-	p := d.b[d.off : d.off+int(n)]
-	d.off += int(n)
+	d.off = off
 	return p
 }
 
@@ -217,15 +254,4 @@ func (d *treeDecoder) id() (id crypto.ID) {
 	copy(id[:], d.b[d.off:])
 	d.off += len(id)
 	return id
-}
-
-func (d *treeDecoder) time() Time {
-	t := Time{Sec: d.varint()}
-	n := d.uvarint()
-	if n >= 1e9 {
-		d.fail("nanoseconds above a second")
-		return Time{}
-	}
-	t.Nsec = uint32(n)
-	return t
 }

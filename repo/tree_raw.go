@@ -1,5 +1,7 @@
 package repo
 
+import "math"
+
 // RawEntry is an entry as it stands in a page. The fields that tell whether a
 // file changed were read when it was made; the rest is read by Entry. It is a
 // view of the page: it copies nothing, and stays valid for ever.
@@ -106,31 +108,59 @@ func (r *RawEntry) parseBody(raw []byte) (reason string) {
 	return r.parse()
 }
 
+// parse reads all fields that every entry has, and the size. Numbers above
+// their type come together in wide, to be looked at once.
 func (r *RawEntry) parse() (reason string) {
-	d := treeDecoder{b: r.frame[r.body:]}
-	r.nameLen = uint8(len(d.bytes(MaxNameLength)))
-	r.nameOff = uint8(min(d.off, len(d.b)) - int(r.nameLen))
-	r.typ, r.flags = Type(d.uint8()), d.uint8()
-	r.mode, r.uid, r.gid = d.uint32(), d.uint32(), d.uint32()
-	r.owners = uint32(d.off)
-	d.bytes(MaxNameLength)
-	d.bytes(MaxNameLength)
-	r.mtime, r.ctime = d.time(), d.time()
-	r.inode, r.device, r.nlink = d.uvarint(), d.uvarint(), d.uint32()
+	b := r.frame[r.body:]
+	name, off := bytesAt(b, 0, MaxNameLength)
+	if off > len(b)-2 {
+		return badNumber
+	}
+	r.nameLen, r.nameOff = uint8(len(name)), uint8(off-len(name))
+	r.typ, r.flags = Type(b[off]), b[off+1]
+	var v, wide uint64
+	v, off = uvarintAt(b, off+2)
+	r.mode, wide = uint32(v), v
+	v, off = uvarintAt(b, off)
+	r.uid, wide = uint32(v), wide|v
+	v, off = uvarintAt(b, off)
+	r.gid, wide = uint32(v), wide|v
+	r.owners = uint32(off)
+	_, off = bytesAt(b, off, MaxNameLength)
+	_, off = bytesAt(b, off, MaxNameLength)
+	r.mtime, off = timeAt(b, off)
+	r.ctime, off = timeAt(b, off)
+	r.inode, off = uvarintAt(b, off)
+	r.device, off = uvarintAt(b, off)
+	v, off = uvarintAt(b, off)
+	r.nlink, wide = uint32(v), wide|v
 	r.size = 0
 	if r.typ == TypeRegular {
-		r.size = d.int64()
+		v, off = uvarintAt(b, off)
+		r.size = int64(v)
 	}
-	r.rest = uint32(d.off)
+	r.rest = uint32(off)
 	switch {
-	case d.bad != "":
-		return d.bad
+	case off > len(b):
+		return badNumber
+	case wide > math.MaxUint32 || r.size < 0:
+		return "number above its maximum"
 	case r.typ < TypeRegular || r.typ > TypeBlockDevice:
 		return "unknown type"
 	case r.flags&^(entryHasXattrs|entryIsSparse) != 0 || r.flags&entryIsSparse != 0 && r.typ != TypeRegular:
 		return "unknown flags"
 	}
 	return ""
+}
+
+// timeAt reads a time and returns where it ends, or badOffset.
+func timeAt(b []byte, off int) (t Time, end int) {
+	sec, off := uvarintAt(b, off)
+	nsec, off := uvarintAt(b, off)
+	if nsec >= 1e9 {
+		return Time{}, badOffset
+	}
+	return Time{Sec: int64(sec>>1) ^ -int64(sec&1), Nsec: uint32(nsec)}, off
 }
 
 // dir decodes the totals of a directory without the rest of the entry.

@@ -20,7 +20,11 @@ type DirReader struct {
 
 // newDirReader reads the directory d, whose pages src has.
 func newDirReader(src pageSource, d Dir) *DirReader {
-	return &DirReader{dir: d, cursor: newDirCursor(src, &d)}
+	r := &DirReader{dir: d, cursor: newDirCursor(src, &d)}
+	if reason := checkDir(&d); reason != "" {
+		r.err = treeError("directory %s: %s", d.Root.Short(), reason)
+	}
+	return r
 }
 
 // Next returns the next entry, and false after the last one. It compares
@@ -102,8 +106,8 @@ func (r *RawEntry) totals() (files uint64, size int64, reason string) {
 // Find returns the entry with that name, and false when there is none. It reads
 // one page of each level and does not move what Next returns next.
 func (r *DirReader) Find(ctx context.Context, name string) (RawEntry, bool, error) {
-	if r.dir.Entries == 0 {
-		return RawEntry{}, false, nil
+	if r.err != nil || r.dir.Entries == 0 {
+		return RawEntry{}, false, r.err
 	}
 	ref := rootRef(&r.dir)
 	for ref.level > 0 {

@@ -61,7 +61,7 @@ type walkDir struct {
 
 func (w *treeWalk) push(d *Dir) {
 	w.dirs = append(w.dirs, walkDir{cursor: newDirCursor(w.src, d)})
-	if n := len(w.dirs) - maxOpenWalkPages; n > 0 {
+	if n := len(w.dirs) - maxOpenDirs; n > 0 {
 		w.dirs[n-1].park()
 	}
 }
