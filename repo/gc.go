@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/generalbots/backupd/crypto"
 	"github.com/generalbots/backupd/internal/store"
@@ -108,9 +109,24 @@ func (r *Repo) sound() error {
 	}
 	if len(r.chain.problems) > 0 {
 		p := r.chain.problems[0]
-		return fmt.Errorf("nothing is deleted while a snapshot may be hidden: %v", p)
+		return fmt.Errorf("%w: nothing is deleted while a snapshot may be hidden: %v; put the file back, or give it up with: backupd repo forget %s", ErrDamaged, p, p.name)
 	}
 	return nil
+}
+
+// GiveUp publishes that files of the directory snapshots, named as findings
+// name them, are damaged or gone for good. What they held is lost then, and gc
+// goes on. ErrNotFound for a name that is no such file.
+func (r *Repo) GiveUp(ctx context.Context, names ...string) error {
+	for _, name := range names {
+		if _, ok := parsePlace(name); !ok {
+			return fmt.Errorf("%s: %w: it is no file of a snapshot", name, ErrNotFound)
+		}
+	}
+	return r.record(ctx, names, func(name string) error {
+		at, _ := parsePlace(name)
+		return r.publisher.forgetLost(ctx, at, time.Now())
+	})
 }
 
 func (r *Repo) collect(ctx context.Context, dryRun bool, p *GCProgress) (*GCReport, error) {
@@ -146,7 +162,7 @@ func (r *Repo) collect(ctx context.Context, dryRun bool, p *GCProgress) (*GCRepo
 	}
 	// Forgotten snapshots go even when no pack does: nothing may be undeleted
 	// whose space the next backup takes for free.
-	if len(plan.dead) > 0 || len(plan.repack) > 0 || len(r.Forgotten()) > 0 {
+	if len(plan.dead) > 0 || len(plan.repack) > 0 || len(r.removable()) > 0 {
 		phase("deleting")
 		if err := g.drop(ctx, plan.dead, p); err != nil {
 			return nil, err
@@ -278,13 +294,16 @@ func (r *Repo) clearTombs(ctx context.Context) error {
 	return r.store.Remove(ctx, names...)
 }
 
-// removeForgotten deletes the manifests of forgotten snapshots. Their forget
-// records keep the chain whole.
+func (r *Repo) removable() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.chain.removable()
+}
+
+// removeForgotten deletes the manifests of forgotten snapshots and what was
+// given up. Their forget records keep the chain whole.
 func (r *Repo) removeForgotten(ctx context.Context) error {
-	var names []string
-	for _, s := range r.Forgotten() {
-		names = append(names, s.at.name())
-	}
+	names := r.removable()
 	if len(names) == 0 {
 		return nil
 	}

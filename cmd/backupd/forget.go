@@ -13,9 +13,22 @@ func (p *program) forgetCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "forget ID…",
 		Short: "Remove snapshots; gc gives their space back, until then undelete takes it back",
-		Args:  cobra.MinimumNArgs(1),
+		Long: `Remove snapshots. Their space comes back with the next gc; until then undelete takes them back.
+
+A file that check reports as damaged or missing can be named instead, as check names it (snapshots/…):
+it is given up then, with what it held, so that gc no longer waits for it.`,
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.withRepo(cmd.Context(), func(r *repo.Repo) error {
+				lost, args := lostFiles(args)
+				if len(lost) > 0 {
+					if err := r.GiveUp(cmd.Context(), lost...); err != nil {
+						return err
+					}
+				}
+				if len(args) == 0 {
+					return p.showIDs(lost, "given up", "")
+				}
 				ids, err := resolveAll(args, r.Resolve)
 				if err != nil {
 					return err
@@ -27,6 +40,18 @@ func (p *program) forgetCommand() *cobra.Command {
 			})
 		},
 	}
+}
+
+// lostFiles parts the names of damaged or missing files from ids.
+func lostFiles(args []string) (lost, ids []string) {
+	for _, a := range args {
+		if strings.HasPrefix(a, "snapshots/") {
+			lost = append(lost, a)
+		} else {
+			ids = append(ids, a)
+		}
+	}
+	return lost, ids
 }
 
 func (p *program) undeleteCommand() *cobra.Command {
@@ -54,7 +79,7 @@ func resolveAll(queries []string, resolve func(string) (*repo.Snapshot, error)) 
 	var ids []string
 	seen := map[string]bool{}
 	for _, q := range queries {
-		s, err := resolve(q)
+		s, err := named(resolve(q))
 		if err != nil {
 			return nil, err
 		}
