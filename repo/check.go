@@ -70,6 +70,16 @@ type checker struct {
 	good   map[crypto.ID]bool   // chunks of bad that another copy has
 	damage *damageList
 	odd    []string // names of the listing that no pack has
+	broken []brokenBlock
+}
+
+// brokenBlock is a delta block whose dictionary is gone. Where no snapshot
+// needs its chunks it is what gc leaves behind, and nothing is wrong.
+type brokenBlock struct {
+	name  string
+	pack  crypto.PackID
+	block uint32
+	err   error
 }
 
 // Check proves the repository from the outside in: the chain of manifests,
@@ -109,6 +119,12 @@ func (r *Repo) Check(ctx context.Context, o CheckOptions, p *CheckProgress) (*Ch
 	}
 	if err := c.snapshots(ctx, chain); err != nil {
 		return nil, err
+	}
+	if len(c.report.DamagedFiles) > 0 {
+		for _, b := range c.broken {
+			c.find(b.name, b.err.Error())
+			c.damage.add(b.pack, b.block)
+		}
 	}
 	if o.ReadData && r.state != nil {
 		r.damaged.Store(c.damage)
@@ -194,7 +210,15 @@ func (c *checker) pack(ctx context.Context, number uint32, readData bool) {
 		if rec.codec == codecDelta {
 			deltas++
 		}
-		err := c.dictionary(ctx, t, rec)
+		whole, err := c.r.reader.whole(ctx, blockKey{number, uint32(b)})
+		if err == nil && !whole {
+			err = fmt.Errorf("block %d: %w: what its dictionary is made of is in no block of lower depth", b, ErrNotFound)
+			c.lost(t, rec, err)
+			c.mu.Lock()
+			c.broken = append(c.broken, brokenBlock{name, info.id, uint32(b), err})
+			c.mu.Unlock()
+			continue
+		}
 		if err == nil && readData {
 			err = c.block(ctx, number, uint32(b))
 			c.prog.Bytes.Add(int64(rec.sealed))
@@ -219,24 +243,6 @@ func (c *checker) pack(ctx context.Context, number uint32, readData bool) {
 	c.report.DeltaBlocks += int64(deltas)
 	c.report.Chunks += int64(t.chunkCount())
 	c.mu.Unlock()
-}
-
-// dictionary checks that all a delta block leans on is there, in blocks of
-// lower depth.
-func (c *checker) dictionary(ctx context.Context, t *trailer, rec *blockRec) error {
-	for i := range uint32(rec.dicts) {
-		id := t.dict(rec.dictAt + i)
-		var buf [4]spot
-		spots, err := c.r.reader.candidates(ctx, t.header.kind, &id, rec.depth, buf[:0])
-		if len(spots) > 0 {
-			continue
-		}
-		if err == nil {
-			err = fmt.Errorf("%w: no pack holds it at a depth below %d", ErrNotFound, rec.depth)
-		}
-		return fmt.Errorf("dictionary chunk %s: %w", id.Short(), err)
-	}
-	return nil
 }
 
 // block decodes one block and compares its chunks with their ids.

@@ -97,8 +97,9 @@ func (g *garbage) plan(ctx context.Context) (*gcPlan, error) {
 			if anew := g.reencode[blockKey{n, uint32(b)}]; anew > 0 {
 				sealed, u.reencode = anew, true
 			}
-			u.live += sealed * g.liveBytes(n, uint32(b), t) / int64(rec.plain)
-			u.leaned = u.leaned || anyIn(t, rec, g.leaned)
+			// Rounded up: a single live byte keeps a block.
+			u.live += (sealed*g.liveBytes(n, uint32(b), t) + int64(rec.plain) - 1) / int64(rec.plain)
+			u.leaned = u.leaned || g.counts(n, uint32(b), t, g.leaned)
 		}
 		use = append(use, u)
 		return nil
@@ -131,6 +132,23 @@ func (g *garbage) liveBytes(n, b uint32, t *trailer) (sum int64) {
 		}
 	}
 	return sum
+}
+
+// counts tells whether a delta block that stays has to be readable: it has a
+// live chunk, and not only such whose other copy was chosen.
+func (g *garbage) counts(n, b uint32, t *trailer, live *idFilter) bool {
+	rec := &t.blocks[b]
+	for c := range uint32(rec.chunks) {
+		id, _ := t.chunk(rec.chunkAt + c)
+		if !live.has(&id) {
+			continue
+		}
+		w, several := g.winners[id]
+		if !several || w == (spot{n, uint16(b), uint16(c)}) || n > g.packs[len(g.packs)-1] {
+			return true
+		}
+	}
+	return false
 }
 
 // maxProof bounds the ids one pass of a proof keeps in memory.
@@ -197,7 +215,7 @@ func (g *garbage) prove(ctx context.Context, packs []uint32) error {
 			return err
 		}
 		for id := range need {
-			return fmt.Errorf("internal error: chunk %s would be lost, nothing was deleted; run a check and report this", id.Short())
+			return fmt.Errorf("%w: chunk %s would be lost or a delta block left without it, so nothing more is deleted; run a check with --read-data", ErrDamaged, id.Short())
 		}
 		return nil
 	}
@@ -228,7 +246,7 @@ func (g *garbage) prove(ctx context.Context, packs []uint32) error {
 			if err := g.each(ctx, []uint32{n}, func(_ uint32, t *trailer) error {
 				for b := range t.blocks {
 					rec := &t.blocks[b]
-					if int(rec.depth) != d || !anyIn(t, rec, live) {
+					if int(rec.depth) != d || !g.counts(n, uint32(b), t, live) {
 						continue
 					}
 					for i := range uint32(rec.dicts) {

@@ -23,6 +23,9 @@ type Reader struct {
 	packs  *cache[uint32, *pack]
 	blocks *cache[blockKey, *block]
 
+	wholeMu sync.Mutex // guards isWhole
+	isWhole map[blockKey]bool
+
 	decoders sync.Pool // *blockDecoder
 	hashers  [2]sync.Pool
 	buffers  sync.Pool // *[]byte of at least BlockSize, for blocks
@@ -78,6 +81,7 @@ func newReader(r *Repo) *Reader {
 
 // close drops what is cached. Blocks still held stay valid.
 func (rd *Reader) close() {
+	rd.packsChanged()
 	rd.blocks.clear()
 	rd.packs.clear()
 }
@@ -141,6 +145,78 @@ func (rd *Reader) candidates(ctx context.Context, kind packKind, id *crypto.ID, 
 		}
 	}
 	return good, trouble
+}
+
+// whole tells whether all that the dictionary of a block leads to is in the
+// store. gc deletes what no snapshot needs, also from under a dead delta block
+// whose pack stays, and a power cut may end it half way: such a block is no
+// copy of its chunks any more.
+func (rd *Reader) whole(ctx context.Context, key blockKey) (bool, error) {
+	rd.wholeMu.Lock()
+	known, ok := rd.isWhole[key]
+	rd.wholeMu.Unlock()
+	if ok {
+		return known, nil
+	}
+	e, err := rd.pack(ctx, key.pack)
+	if err != nil {
+		return false, err
+	}
+	defer rd.packs.release(e)
+	t := e.val.trailer
+	rec := &t.blocks[key.block]
+	for i := range uint32(rec.dicts) {
+		id := t.dict(rec.dictAt + i)
+		var buf [4]spot
+		spots, trouble := rd.candidates(ctx, t.header.kind, &id, rec.depth, buf[:0])
+		found := false
+		for _, s := range spots {
+			// The depth falls with each step, so this ends.
+			ok, err := rd.whole(ctx, blockKey{s.pack, uint32(s.block)})
+			if found = found || ok; found {
+				break
+			}
+			if trouble == nil {
+				trouble = err
+			}
+		}
+		if !found && ctx.Err() == nil && rd.searchAll(ctx, t.header.kind) {
+			return rd.whole(ctx, key)
+		}
+		if !found && trouble != nil {
+			return false, trouble
+		}
+		if !found {
+			rd.noteWhole(key, false)
+			return false, nil
+		}
+	}
+	rd.noteWhole(key, true)
+	return true, nil
+}
+
+func (rd *Reader) noteWhole(key blockKey, whole bool) {
+	rd.wholeMu.Lock()
+	defer rd.wholeMu.Unlock()
+	if rd.isWhole == nil || len(rd.isWhole) >= maxDeps {
+		rd.isWhole = make(map[blockKey]bool)
+	}
+	rd.isWhole[key] = whole
+}
+
+// packsChanged forgets what packs that came or went may have changed.
+func (rd *Reader) packsChanged() {
+	rd.wholeMu.Lock()
+	rd.isWhole = nil
+	rd.wholeMu.Unlock()
+}
+
+// searchAll makes sure that look-ups find every copy of a chunk, not only the
+// one the index names. It tells whether that is news, so that it pays to try
+// again.
+func (rd *Reader) searchAll(ctx context.Context, kind packKind) bool {
+	t := &rd.repo.tables[kind-1]
+	return !t.loaded.Load() && rd.repo.loadTable(ctx, kind) == nil
 }
 
 // anyChunk marks a spot whose place in the block is not known.
@@ -262,6 +338,14 @@ func (rd *Reader) dictionary(ctx context.Context, p *pack, rec *blockRec, req *r
 // openAny decodes the block of the first copy of a chunk that can be read,
 // among those of a depth below limit.
 func (rd *Reader) openAny(ctx context.Context, kind packKind, id *crypto.ID, below uint8, req *request) (*cached[blockKey, *block], spot, error) {
+	e, s, err := rd.openKnown(ctx, kind, id, below, req)
+	if err != nil && ctx.Err() == nil && rd.searchAll(ctx, kind) {
+		return rd.openKnown(ctx, kind, id, below, req)
+	}
+	return e, s, err
+}
+
+func (rd *Reader) openKnown(ctx context.Context, kind packKind, id *crypto.ID, below uint8, req *request) (*cached[blockKey, *block], spot, error) {
 	var buf [4]spot
 	spots, trouble := rd.candidates(ctx, kind, id, below, buf[:0])
 	for _, s := range spots {
@@ -332,8 +416,14 @@ func (rd *Reader) verified(b *block, chunk uint16) ([]byte, error) {
 func (rd *Reader) Locate(ctx context.Context, id crypto.ID) (Place, error) {
 	var buf [4]spot
 	spots, err := rd.candidates(ctx, kindData, &id, anyDepth, buf[:0])
-	if len(spots) > 0 {
-		return Place{Pack: spots[0].pack, Block: uint32(spots[0].block), chunk: spots[0].chunk}, nil
+	for i, s := range spots {
+		whole, _ := rd.whole(ctx, blockKey{s.pack, uint32(s.block)})
+		if whole || i == len(spots)-1 {
+			return Place{Pack: s.pack, Block: uint32(s.block), chunk: s.chunk}, nil
+		}
+	}
+	if ctx.Err() == nil && rd.searchAll(ctx, kindData) {
+		return rd.Locate(ctx, id)
 	}
 	if err == nil {
 		err = fmt.Errorf("chunk %s: %w in any pack", id.Short(), ErrNotFound)
@@ -369,6 +459,14 @@ func (rd *Reader) AppendChunk(ctx context.Context, dst []byte, id crypto.ID) ([]
 }
 
 func (rd *Reader) appendChunk(ctx context.Context, kind packKind, dst []byte, id *crypto.ID) ([]byte, error) {
+	out, err := rd.appendKnown(ctx, kind, dst, id)
+	if err != nil && ctx.Err() == nil && rd.searchAll(ctx, kind) {
+		return rd.appendKnown(ctx, kind, dst, id)
+	}
+	return out, err
+}
+
+func (rd *Reader) appendKnown(ctx context.Context, kind packKind, dst []byte, id *crypto.ID) ([]byte, error) {
 	var buf [4]spot
 	spots, trouble := rd.candidates(ctx, kind, id, anyDepth, buf[:0])
 	for _, s := range spots {

@@ -23,6 +23,12 @@ func commitFiles(ctx context.Context, r *Repo, files version, base *Snapshot) (*
 	if err != nil {
 		return nil, err
 	}
+	return commitFilesAs(ctx, r, id, files, base, (*Writer).Commit)
+}
+
+// commitFilesAs is commitFiles under an id that is known before, with a commit
+// of the caller's choice.
+func commitFilesAs(ctx context.Context, r *Repo, id string, files version, base *Snapshot, commit func(*Writer, context.Context, *Manifest) error) (*Snapshot, error) {
 	w, err := r.NewWriter(ctx, WriterOptions{})
 	if err != nil {
 		return nil, err
@@ -98,7 +104,7 @@ func commitFiles(ctx context.Context, r *Repo, files version, base *Snapshot) (*
 		return nil, err
 	}
 	m := &Manifest{ID: id, Type: "full", CreatedAt: now, StartedAt: now, FinishedAt: now, Host: "test", Status: "completed", Parts: []Part{p}}
-	if err := w.Commit(ctx, m); err != nil {
+	if err := commit(w, ctx, m); err != nil {
 		return nil, err
 	}
 	if err := w.Close(); err != nil {

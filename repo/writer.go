@@ -150,27 +150,43 @@ func (w *Writer) known(ctx context.Context, kind packKind, id *crypto.ID) (bool,
 	return false, nil
 }
 
-// stored tells whether a durable pack that is in the store has the chunk.
+// stored tells whether a durable pack that is in the store has the chunk, in
+// a block that can be decoded as far as is known.
 func (w *Writer) stored(ctx context.Context, kind packKind, id *crypto.ID) (bool, error) {
 	if kind == kindData {
 		n, block, ok, err := w.r.indexed(ctx, id)
-		if err != nil || !ok || w.r.isDamaged(n, block) {
+		if err != nil || !ok {
 			return false, err
 		}
-		w.hit(n)
-		return true, nil
+		if w.usable(ctx, n, block) {
+			w.hit(n)
+			return true, nil
+		}
+		// The index names one copy only. Another one may be good.
+		w.r.reader.searchAll(ctx, kindData)
 	}
 	var buf [4]spot
 	spots, err := w.r.reader.candidates(ctx, kind, id, anyDepth, buf[:0])
-	if len(spots) == 0 || w.r.isDamaged(spots[0].pack, uint32(spots[0].block)) {
-		// A tree pack that can not be read has nothing to offer; check says so.
-		if ctx.Err() != nil {
-			return false, err
+	for _, s := range spots {
+		if w.usable(ctx, s.pack, uint32(s.block)) {
+			w.hit(s.pack)
+			return true, nil
 		}
-		return false, nil
 	}
-	w.hit(spots[0].pack)
-	return true, nil
+	if ctx.Err() != nil {
+		return false, err
+	}
+	// A pack that can not be read has nothing to offer; check says so.
+	return false, nil
+}
+
+// usable tells whether a block counts as a copy of its chunks.
+func (w *Writer) usable(ctx context.Context, pack, block uint32) bool {
+	if w.r.isDamaged(pack, block) {
+		return false
+	}
+	whole, err := w.r.reader.whole(ctx, blockKey{pack, block})
+	return err == nil && whole
 }
 
 func (w *Writer) hit(pack uint32) {

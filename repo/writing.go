@@ -50,6 +50,7 @@ func (r *Repo) lockForWriting(ctx context.Context) (err error) {
 	r.catalog.follow(now)
 	r.catalog.add(now.packs...)
 	r.staleTables()
+	r.reader.packsChanged()
 	if err := r.clearTombs(ctx); err != nil {
 		return err
 	}
