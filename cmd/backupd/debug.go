@@ -99,7 +99,7 @@ func (p *program) debugKeyCommand() *cobra.Command {
 
 func (p *program) debugSnapshotCommand() *cobra.Command {
 	return p.look("snapshot ID", "Show the whole manifest of a snapshot, as JSON", cobra.ExactArgs(1), func(ctx context.Context, r *repo.Repo, args []string) error {
-		s, err := r.Resolve(args[0])
+		s, err := named(r.Resolve(args[0]))
 		if err != nil {
 			return err
 		}
@@ -113,7 +113,7 @@ func (p *program) debugSnapshotCommand() *cobra.Command {
 
 func (p *program) debugIndexCommand() *cobra.Command {
 	return p.look("index", "Compare the index of this host with the packs of the repository", cobra.NoArgs, func(_ context.Context, r *repo.Repo, _ []string) error {
-		s, err := r.IndexState()
+		s, err := named(r.IndexState())
 		if err != nil {
 			return err
 		}

@@ -14,7 +14,7 @@ func (p *program) debugPackCommand() *cobra.Command {
 		if len(args) == 0 {
 			return p.packs(r.Packs())
 		}
-		pack, err := r.InspectPack(ctx, args[0])
+		pack, err := named(r.InspectPack(ctx, args[0]))
 		if err != nil {
 			return err
 		}
@@ -59,13 +59,13 @@ type dictionaryValue struct {
 func (p *program) debugBlockCommand() *cobra.Command {
 	var raw bool
 	c := p.look("block PACK BLOCK", "Explain how a block is stored: codec, depth, reach, dictionary, chunks", cobra.ExactArgs(2), func(ctx context.Context, r *repo.Repo, args []string) error {
-		pack, err := r.InspectPack(ctx, args[0])
+		pack, err := named(r.InspectPack(ctx, args[0]))
 		if err != nil {
 			return err
 		}
 		n, err := strconv.ParseUint(args[1], 10, 16)
 		if err != nil || int(n) >= len(pack.Blocks) {
-			return fmt.Errorf("block %s: %w: pack %s has blocks 0 to %d", printable(args[1]), repo.ErrNotFound, pack.ID, len(pack.Blocks)-1)
+			return &absent{fmt.Errorf("block %s: %w: pack %s has blocks 0 to %d", printable(args[1]), repo.ErrNotFound, pack.ID, len(pack.Blocks)-1)}
 		}
 		b := &pack.Blocks[n]
 		if raw {
@@ -123,7 +123,7 @@ func (p *program) explainBlock(ctx context.Context, r *repo.Repo, pack *repo.Pac
 
 func (p *program) debugChunkCommand() *cobra.Command {
 	return p.look("chunk ID", "Name every pack and block that holds a copy of a chunk", cobra.ExactArgs(1), func(ctx context.Context, r *repo.Repo, args []string) error {
-		copies, err := r.Copies(ctx, args[0])
+		copies, err := named(r.Copies(ctx, args[0]))
 		if err != nil {
 			return err
 		}

@@ -16,11 +16,11 @@ func (p *program) diffCommand() *cobra.Command {
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.withRepo(cmd.Context(), func(r *repo.Repo) error {
-				a, err := r.Resolve(args[0])
+				a, err := named(r.Resolve(args[0]))
 				if err != nil {
 					return err
 				}
-				b, err := r.Resolve(args[1])
+				b, err := named(r.Resolve(args[1]))
 				if err != nil {
 					return err
 				}

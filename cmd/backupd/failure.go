@@ -48,11 +48,11 @@ var remedies = []remedy{
 	{crypto.ErrWrongKey, exitWrongKey, "check --key-file, --passphrase-file or --recovery-file; 'backupd repo key test' tries one without doing anything"},
 	{crypto.ErrCredentialInvalid, exitWrongKey, "check that the file is the one that 'backupd repo init' or 'backupd repo key add' was given"},
 	{repo.ErrNoRepository, exitNotFound, "check --repo, or make a repository there with: backupd repo init"},
-	{repo.ErrNotFound, exitNotFound, ""},
 	{repo.ErrExists, exitFailed, "use it as it is, or give --repo another directory"},
 	{repo.ErrNewerFormat, exitFailed, "install the version of backupd that wrote it, or a later one"},
 	{errDamaged, exitFailed, "what is not listed can be restored; 'backupd repo backup --type full' stores anew what the host still has"},
 	{repo.ErrRollback, exitFailed, "find out who put an older copy there; if that is as it should be, run: backupd repo check --accept-head"},
+	{repo.ErrNotFound, exitFailed, "something the snapshot needs is missing; run: backupd repo check --read-data"},
 	{repo.ErrDamaged, exitFailed, "run: backupd repo check --read-data; it names everything that is affected"},
 	{crypto.ErrDamaged, exitFailed, "run: backupd repo check --read-data; it names everything that is affected"},
 	{store.ErrNoSpace, exitFailed, "make room on the file system of the repository and run the command again: nothing that was there before is lost"},
@@ -66,6 +66,7 @@ func explain(ctx context.Context, err error) failure {
 	f := failure{Text: err.Error(), Code: exitFailed}
 	var locked *store.LockedError
 	var usage *usageError
+	var gone *absent
 	switch {
 	case errors.Is(err, errProblems):
 		f.Code = exitProblems
@@ -80,6 +81,9 @@ func explain(ctx context.Context, err error) failure {
 		if locked.Owner != "" {
 			f.Text = fmt.Sprintf("another backupd holds this repository (pid %s)", printable(locked.Owner))
 		}
+		return f
+	case errors.As(err, &gone):
+		f.Code = exitNotFound
 		return f
 	case errors.As(err, &usage):
 		f.Hint = "see: " + usage.command + " --help"
@@ -102,3 +106,17 @@ type usageError struct {
 
 // Error says what is wrong with it.
 func (e *usageError) Error() string { return e.err.Error() }
+
+// absent marks an error about something a person named that is not there, as opposed to something the repository lost.
+type absent struct{ error }
+
+// Unwrap gives the error.
+func (a *absent) Unwrap() error { return a.error }
+
+// named marks what a look-up of something a person named returned.
+func named[T any](v T, err error) (T, error) {
+	if errors.Is(err, repo.ErrNotFound) {
+		err = &absent{err}
+	}
+	return v, err
+}

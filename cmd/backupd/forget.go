@@ -114,7 +114,7 @@ func forgotten(r *repo.Repo, query string) (*repo.Snapshot, error) {
 
 func (p *program) showIDs(ids []string, done, hint string) error {
 	if p.json {
-		return p.value(map[string][]string{done: ids})
+		return p.value(map[string][]string{strings.ReplaceAll(done, " ", "_"): ids})
 	}
 	for _, id := range ids {
 		p.print("%s", id)

@@ -160,11 +160,11 @@ func (p *program) keyRemoveCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				id, err := slotID(slots, args[0])
+				id, err := named(slotID(slots, args[0]))
 				if err != nil {
 					return err
 				}
-				if err := r.RemoveKey(cmd.Context(), id); err != nil {
+				if _, err := named(id, r.RemoveKey(cmd.Context(), id)); err != nil {
 					return err
 				}
 				p.say("removed key slot %s", id)

@@ -83,4 +83,3 @@ func modeCommand(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s: got mode %s, want %s", args[0], got, args[1])
 	}
 }
-

@@ -75,7 +75,7 @@ func (p *program) restore(cmd *cobra.Command, f *restoreFlags, args []string) er
 		return err
 	}
 	return p.withRepo(cmd.Context(), func(r *repo.Repo) error {
-		s, err := r.Resolve(args[0])
+		s, err := named(r.Resolve(args[0]))
 		if err != nil {
 			return err
 		}
@@ -115,7 +115,7 @@ func (p *program) runRestore(ctx context.Context, r *repo.Repo, m *repo.Manifest
 		}
 		return reading{what: what, files: prog.Files.Load(), bytes: prog.Bytes.Load(), total: prog.TotalBytes.Load(), problems: prog.Problems.Load()}
 	})
-	rep, err := restore.Run(ctx, r, m, to, o, &prog)
+	rep, err := named(restore.Run(ctx, r, m, to, o, &prog))
 	stop()
 	if rep != nil {
 		p.sayRestore(rep, o)

@@ -178,4 +178,3 @@ func newerCommand(ts *testscript.TestScript, neg bool, args []string) {
 	sum := crypto.Sum256([]byte(text))
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), fmt.Appendf(nil, "%schecksum %x\n", text, sum[:8]), 0o600))
 }
-

@@ -22,7 +22,7 @@ type tree struct {
 
 // openTree finds a snapshot and its roots.
 func openTree(r *repo.Repo, query string) (*tree, error) {
-	s, err := r.Resolve(query)
+	s, err := named(r.Resolve(query))
 	if err != nil {
 		return nil, err
 	}
@@ -44,9 +44,9 @@ func treeOf(r *repo.Repo, s *repo.Snapshot) (*tree, error) {
 	return t, nil
 }
 
-// errNoPath is a path that a snapshot does not hold.
+// noPath is about a path that a snapshot does not hold.
 func (t *tree) noPath(name string) error {
-	return fmt.Errorf("%s: %w in %s; 'backupd repo ls %s' lists what it holds", name, repo.ErrNotFound, t.snap.ID, t.snap.ID)
+	return &absent{fmt.Errorf("%s: %w in %s; 'backupd repo ls %s' lists what it holds", name, repo.ErrNotFound, t.snap.ID, t.snap.ID)}
 }
 
 // clean makes a path of a command line absolute within the snapshot.
