@@ -135,10 +135,6 @@ func (c codec) String() string {
 	return fmt.Sprintf("codec %d", uint8(c))
 }
 
-// writerID names who wrote a pack or a chain of manifests: one state
-// directory, not one host, so that two copies of a machine stay apart.
-type writerID = chainWriterID
-
 // packHeader is the clear beginning of a pack.
 type packHeader struct {
 	kind   packKind

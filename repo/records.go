@@ -9,8 +9,9 @@ import (
 	"github.com/generalbots/backupd/crypto"
 )
 
-// chainWriterID is writerID where it is defined.
-type chainWriterID [16]byte
+// writerID names who wrote a pack or a chain of manifests: one state
+// directory, not one host, so that two copies of a machine stay apart.
+type writerID [16]byte
 
 // place is where a manifest or record stands: as the seq-th file of a writer.
 type place struct {
@@ -49,15 +50,15 @@ func (h *hash) UnmarshalText(text []byte) error {
 }
 
 // MarshalText returns 32 hexadecimal digits.
-func (w chainWriterID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, w[:]), nil }
+func (w writerID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, w[:]), nil }
 
 // UnmarshalText reads what MarshalText wrote.
-func (w *chainWriterID) UnmarshalText(text []byte) error {
+func (w *writerID) UnmarshalText(text []byte) error {
 	id, err := crypto.ParseRepoID(string(text))
 	if err != nil || id.IsZero() {
 		return errors.New("a writer id has 32 lower-case hexadecimal digits")
 	}
-	*w = chainWriterID(id)
+	*w = writerID(id)
 	return nil
 }
 

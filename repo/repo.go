@@ -342,8 +342,8 @@ func (r *Repo) Root(p *Part) (*Entry, error) {
 	if err := decodeEntry(p.Root, &e); err != nil {
 		return nil, err
 	}
-	if e.Type != TypeDirectory {
-		return nil, fmt.Errorf("%w: the root of part %s is no directory", ErrDamaged, p.Source)
+	if e.Type != TypeDirectory || e.Name != "" {
+		return nil, fmt.Errorf("%w: the root of part %s is no directory, or has a name", ErrDamaged, p.Source)
 	}
 	return &e, nil
 }
