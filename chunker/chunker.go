@@ -51,7 +51,7 @@ const (
 	maxNormalisation = 3
 )
 
-// ErrParams: the parameters are out of bounds. It comes with the reason.
+// ErrParams says that parameters are out of bounds. It comes with the reason.
 var ErrParams = errors.New("chunker parameters are invalid")
 
 // Params are the lengths of chunks in bytes. They stand in the repository

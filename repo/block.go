@@ -199,8 +199,3 @@ func (d *blockDecoder) decode(dst, frame, dict []byte, size int) ([]byte, error)
 	}
 	return out, nil
 }
-
-func (d *blockDecoder) close() {
-	d.plain.Close()
-	d.dict.Close()
-}

@@ -35,7 +35,7 @@ const (
 	entryIsSparse  = 1 << 1
 )
 
-// ErrInvalidEntry: an entry can not be stored, because a field is above its
+// ErrInvalidEntry says that an entry can not be stored, because a field is above its
 // maximum, contradicts another, or stands in the wrong order. Nothing was
 // written, and the writer that returned it takes further entries.
 var ErrInvalidEntry = errors.New("entry can not be stored")

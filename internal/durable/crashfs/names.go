@@ -70,8 +70,8 @@ func (t tree) put(name string, ino *inode) {
 		t[dir] = map[string]*inode{}
 	}
 	t[dir][base(name)] = ino
-	if ino.dir {
-		t[name] = t[name] // an entry, empty if it is new
+	if _, known := t[name]; ino.dir && !known {
+		t[name] = nil
 	}
 }
 
