@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -104,6 +105,13 @@ func (r *Repo) Check(ctx context.Context, o CheckOptions, p *CheckProgress) (*Ch
 	}
 	for _, p := range chain.problems {
 		c.find(p.name, p.text)
+	}
+	// What was forgotten may be damaged and hides nothing, so gc does not mind;
+	// but it can not be undeleted.
+	for _, f := range chain.list() {
+		if f.err != nil && !slices.ContainsFunc(chain.problems, func(p *chainProblem) bool { return p.name == f.name }) {
+			c.find(f.name, f.err.Error())
+		}
 	}
 	// A backup may have ended since the repository was opened: the packs of
 	// every manifest read above are there now.
