@@ -101,7 +101,7 @@ func (p *program) withRepo(ctx context.Context, do func(*repo.Repo) error) (err 
 		return err
 	}
 	defer st.Close()
-	creds, err := p.credentials()
+	creds, err := p.credentials(ctx)
 	if err != nil {
 		return err
 	}

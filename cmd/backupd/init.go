@@ -33,7 +33,7 @@ func (p *program) init(ctx context.Context) error {
 	if err := vacant(ctx, dir); err != nil {
 		return err
 	}
-	slots, undo, err := p.firstSlots()
+	slots, undo, err := p.firstSlots(ctx)
 	defer func() { undo() }()
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ func vacant(ctx context.Context, dir string) error {
 }
 
 // firstSlots are those of the credentials init was given. undo takes back a key file that was made.
-func (p *program) firstSlots() (slots []repo.NewSlot, undo func(), err error) {
+func (p *program) firstSlots(ctx context.Context) (slots []repo.NewSlot, undo func(), err error) {
 	undo = func() {}
 	if p.access.recovery != "" {
 		return nil, undo, errors.New("init makes the recovery code itself: leave --recovery-file out")
@@ -110,7 +110,7 @@ func (p *program) firstSlots() (slots []repo.NewSlot, undo func(), err error) {
 		return append(slots, repo.NewSlot{Label: "key file", Credential: c}), undo, err
 	}
 	if len(slots) == 0 {
-		c, ok, err := p.promptNew()
+		c, ok, err := p.promptNew(ctx)
 		if err != nil {
 			return nil, undo, err
 		}

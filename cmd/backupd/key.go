@@ -85,7 +85,7 @@ func (p *program) addSlot(cmd *cobra.Command, r *repo.Repo, f *newKeyFlags) (inf
 		code, s.Credential, err = crypto.NewRecoveryCode()
 	default:
 		var ok bool
-		s.Credential, ok, err = p.promptNew()
+		s.Credential, ok, err = p.promptNew(cmd.Context())
 		if !ok && err == nil {
 			err = errors.New("what shall open the repository? give --new-key-file, --new-passphrase-file or --new-recovery-code")
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +20,7 @@ const maxSecret = 64 << 10
 
 // credentials reads what opens the repository: what flags name; else what the environment names; else the files
 // backupd-key and backupd-passphrase of $CREDENTIALS_DIRECTORY, where systemd puts them; else what a person types.
-func (p *program) credentials() ([]crypto.Credential, error) {
+func (p *program) credentials(ctx context.Context) ([]crypto.Credential, error) {
 	list, err := p.fromFiles(p.access.key, p.access.passphrase, p.access.recovery)
 	if err != nil || len(list) > 0 {
 		return list, err
@@ -34,7 +35,7 @@ func (p *program) credentials() ([]crypto.Credential, error) {
 			return list, err
 		}
 	}
-	if c, ok, err := p.prompt("Passphrase: "); ok || err != nil {
+	if c, ok, err := p.prompt(ctx, "Passphrase: "); ok || err != nil {
 		return []crypto.Credential{c}, err
 	}
 	return nil, fmt.Errorf("%w: none was given: use --key-file, --passphrase-file or --recovery-file", crypto.ErrWrongKey)
@@ -96,8 +97,8 @@ func readSecret(path string, make func([]byte) (crypto.Credential, error)) (cryp
 }
 
 // prompt asks for a passphrase on the terminal. ok is false when there is none.
-func (p *program) prompt(question string) (c crypto.Credential, ok bool, err error) {
-	b, ok, err := p.ask(question)
+func (p *program) prompt(ctx context.Context, question string) (c crypto.Credential, ok bool, err error) {
+	b, ok, err := p.ask(ctx, question)
 	if !ok || err != nil {
 		return c, ok, err
 	}
@@ -107,13 +108,13 @@ func (p *program) prompt(question string) (c crypto.Credential, ok bool, err err
 }
 
 // promptNew asks for a new passphrase twice.
-func (p *program) promptNew() (c crypto.Credential, ok bool, err error) {
-	b, ok, err := p.ask("New passphrase: ")
+func (p *program) promptNew(ctx context.Context) (c crypto.Credential, ok bool, err error) {
+	b, ok, err := p.ask(ctx, "New passphrase: ")
 	if !ok || err != nil {
 		return c, ok, err
 	}
 	defer clear(b)
-	again, _, err := p.ask("Once more: ")
+	again, _, err := p.ask(ctx, "Once more: ")
 	if err != nil {
 		return c, true, err
 	}
@@ -125,15 +126,41 @@ func (p *program) promptNew() (c crypto.Credential, ok bool, err error) {
 	return c, true, err
 }
 
-func (p *program) ask(question string) (b []byte, ok bool, err error) {
-	fd := int(p.stdin.Fd())
-	if !p.terminal || !term.IsTerminal(fd) {
+// ask puts a question on the terminal of whoever sits there, if standard input or standard error tells that somebody does,
+// and reads a line without echo. The terminal is as it was afterwards, also when the person gives up with an interrupt.
+func (p *program) ask(ctx context.Context, question string) (line []byte, ok bool, err error) {
+	if !p.terminal && !term.IsTerminal(int(p.stdin.Fd())) {
 		return nil, false, nil
 	}
-	fmt.Fprint(p.stderr, question)
-	b, err = term.ReadPassword(fd)
-	p.say("")
-	return b, true, err
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return nil, false, nil
+	}
+	defer tty.Close()
+	fd := int(tty.Fd())
+	before, err := term.GetState(fd)
+	if err != nil {
+		return nil, false, nil
+	}
+	fmt.Fprint(tty, question)
+	type answer struct {
+		line []byte
+		err  error
+	}
+	got := make(chan answer, 1)
+	go func() {
+		line, err := term.ReadPassword(fd)
+		got <- answer{line, err}
+	}()
+	select {
+	case a := <-got:
+		fmt.Fprintln(tty)
+		return a.line, true, a.err
+	case <-ctx.Done():
+		_ = term.Restore(fd, before)
+		fmt.Fprintln(tty)
+		return nil, true, context.Cause(ctx)
+	}
 }
 
 // keyFile reads a key file, or makes it when it is missing: mode 0600, never over an existing file, and durable before
