@@ -48,7 +48,7 @@ func TestDelta_DailyVersionsStaySmallAndOutliveTheirBases(t *testing.T) {
 		if err := cmd.Run(); err != nil {
 			t.Fatalf("backupd %s: %v\n%s", strings.Join(args, " "), err, talk.String())
 		}
-		return strings.TrimSpace(out.String())
+		return out.String()
 	}
 	size := func() (n int64) {
 		err := filepath.WalkDir(dir+"/repo/packs", func(_ string, e fs.DirEntry, err error) error {
@@ -87,7 +87,7 @@ func TestDelta_DailyVersionsStaySmallAndOutliveTheirBases(t *testing.T) {
 		if err := os.WriteFile(src+"/dump.sql", dump.Bytes(), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		ids[day] = run("repo", "backup", src)
+		ids[day] = strings.TrimSpace(run("repo", "backup", src))
 		sums[ids[day]] = sha256.Sum256(dump.Bytes())
 		if day == 0 {
 			first = size()
@@ -97,7 +97,7 @@ func TestDelta_DailyVersionsStaySmallAndOutliveTheirBases(t *testing.T) {
 		t.Helper()
 		run("repo", "check", "--read-data")
 		for _, id := range ids {
-			if want, there := sums[id]; there && sha256.Sum256([]byte(run("repo", "cat", id, src+"/dump.sql")+"\n")) != want {
+			if want, there := sums[id]; there && sha256.Sum256([]byte(run("repo", "cat", id, src+"/dump.sql"))) != want {
 				t.Errorf("snapshot %s came back as something else", id)
 			}
 		}
