@@ -133,8 +133,8 @@ func (s *sink) Write(p []byte) (int, error) {
 }
 
 func (e *blockEncoder) verify(frame, want, dict []byte) error {
-	if cap(e.check) < len(want) {
-		e.check = make([]byte, 0, max(len(want), BlockSize))
+	if cap(e.check) < len(want)+decodeSlack {
+		e.check = make([]byte, 0, max(len(want), BlockSize)+decodeSlack)
 	}
 	got, err := e.dec.decode(e.check[:0], frame, dict, len(want))
 	if err == nil && !bytes.Equal(got, want) {
@@ -175,14 +175,18 @@ func newBlockDecoder() (*blockDecoder, error) {
 	return &blockDecoder{plain: plain, dict: dict}, nil
 }
 
+// decodeSlack is room behind the plaintext that the decoder may write over:
+// with it the decoder copies in whole words up to the end.
+const decodeSlack = 64
+
 // decode appends the plaintext of a frame to dst, which must be exactly size
 // bytes long: neither more nor less is accepted, whatever the frame says.
 func (d *blockDecoder) decode(dst, frame, dict []byte, size int) ([]byte, error) {
-	if cap(dst)-len(dst) < size {
-		dst = append(make([]byte, 0, len(dst)+size), dst...)
+	if cap(dst)-len(dst) < size+decodeSlack {
+		dst = append(make([]byte, 0, len(dst)+size+decodeSlack), dst...)
 	}
 	// The cap limit makes the decoder fail rather than grow beyond it.
-	dst = dst[: len(dst) : len(dst)+size]
+	dst = dst[: len(dst) : len(dst)+size+decodeSlack]
 	dec := d.plain
 	if dict != nil {
 		dec = d.dict

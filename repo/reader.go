@@ -365,8 +365,8 @@ func (rd *Reader) openKnown(ctx context.Context, kind packKind, id *crypto.ID, b
 
 func (rd *Reader) buffer(size int) *[]byte {
 	b, _ := rd.buffers.Get().(*[]byte)
-	if b == nil || cap(*b) < size {
-		s := make([]byte, max(size, BlockSize+crypto.Overhead))
+	if b == nil || cap(*b) < size+decodeSlack {
+		s := make([]byte, max(size, BlockSize)+decodeSlack)
 		b = &s
 	}
 	*b = (*b)[:cap(*b)]
