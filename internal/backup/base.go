@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -26,15 +27,23 @@ type base struct {
 // racyMargin is how much older than the run that read it a file's change time
 // must be for the file to count as settled. File systems stamp with the
 // kernel's tick, so a change right after a read can carry an earlier time than
-// the read (git's "racy" case).
-const racyMargin = 100 * time.Millisecond
+// the read (git's "racy" case). A time of whole seconds may come from a file
+// system that keeps no finer ones, FAT's step being two seconds.
+const (
+	racyMargin       = 100 * time.Millisecond
+	racyMarginCoarse = 2 // seconds, on top of the other
+)
 
 // findBase chooses the base of a run: the latest snapshot without a failed
 // part of the same host, source and paths, for a differential the latest full
 // one. Without one, or when its tree can not be read, the run becomes a full
-// one; o says so then, and so do the notes.
-func findBase(ctx context.Context, r *repo.Repo, o *Options) (*base, []string) {
+// one; o says so then, and so do the notes. A snapshot that was begun later
+// than now shows that the clock went backwards: what it says of times proves
+// nothing, so it serves only where there is no other, and then nothing is
+// taken over from it unread.
+func findBase(ctx context.Context, r *repo.Repo, o *Options, now time.Time) (*base, []string) {
 	var notes []string
+	var ahead *base
 	snaps := r.Snapshots()
 	for i := len(snaps) - 1; i >= 0; i-- {
 		s := snaps[i]
@@ -58,7 +67,18 @@ func findBase(ctx context.Context, r *repo.Repo, o *Options) (*base, []string) {
 		at := part.StartedAt.Add(-racyMargin)
 		b := &base{snapshot: s, part: part, root: root, before: source.Time{Sec: at.Unix(), Nsec: uint32(at.Nanosecond())}}
 		b.deltas = deltaRoot(r, snaps[:i], b, &o.Part, o.Host)
-		return b, notes
+		if !part.StartedAt.After(now) {
+			return b, notes
+		}
+		if ahead == nil {
+			ahead = b
+			b.before = source.Time{Sec: math.MinInt64}
+			notes = append(notes, fmt.Sprintf("the clock went backwards: snapshot %s was begun at %s, and proves nothing about what changed since",
+				s.ID, part.StartedAt.Format(time.RFC3339)))
+		}
+	}
+	if ahead != nil {
+		return ahead, notes
 	}
 	if o.Type != Full {
 		notes = append(notes, fmt.Sprintf("there is no snapshot to base a %s backup on: this is a full one", o.Type))
@@ -144,7 +164,21 @@ func sorted(paths [][]byte) [][]byte {
 // base was begun. A change time in the future proves a clock that went back,
 // so the file is read.
 func (x *run) unchanged(e *source.Entry, b *repo.RawEntry) bool {
-	if x.fresh || repo.Type(e.Type) != b.Type() {
+	if x.fresh || !sameStat(e, b) {
+		return false
+	}
+	settled := e.Ctime
+	if settled.Nsec == 0 && settled.Sec <= math.MaxInt64-racyMarginCoarse {
+		settled.Sec += racyMarginCoarse
+	}
+	return earlier(settled, x.base.before)
+}
+
+// sameStat tells whether lstat says what the base has. The number of the
+// device is left out, since it may change with every boot; but files with
+// several names are told apart by it, so theirs must be of one boot.
+func sameStat(e *source.Entry, b *repo.RawEntry) bool {
+	if repo.Type(e.Type) != b.Type() {
 		return false
 	}
 	ct := repo.Time(e.Ctime)
@@ -152,10 +186,7 @@ func (x *run) unchanged(e *source.Entry, b *repo.RawEntry) bool {
 		e.UID != b.UID() || e.GID != b.GID() || e.Nlink != b.Nlink() {
 		return false
 	}
-	if e.Type == source.Regular && e.Size != b.Size() {
-		return false
-	}
-	return earlier(e.Ctime, x.base.before)
+	return e.Type != source.Regular || e.Size == b.Size() && (e.Nlink == 1 || e.Dev == b.Device())
 }
 
 func earlier(a, b source.Time) bool { return a.Sec < b.Sec || a.Sec == b.Sec && a.Nsec < b.Nsec }

@@ -3,6 +3,8 @@ package backup
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/generalbots/backupd/internal/source"
@@ -16,6 +18,7 @@ type builder struct {
 	stack  []level
 	root   *repo.Entry
 	counts repo.Counts
+	links  map[inode]*linked
 }
 
 // level is a directory whose entries are still coming.
@@ -26,7 +29,7 @@ type level struct {
 
 // build takes the batches in order and returns the part they make.
 func (x *run) build() (repo.Part, error) {
-	b := &builder{run: x}
+	b := &builder{run: x, links: make(map[inode]*linked)}
 	part := x.opts.Part
 	if x.w != nil {
 		b.tree = x.w.Tree()
@@ -42,8 +45,10 @@ func (x *run) build() (repo.Part, error) {
 		if !ok {
 			break
 		}
-		if err := x.wait(bt.done); err != nil {
-			return part, err
+		if bt.work {
+			if err := x.wait(bt.done); err != nil {
+				return part, err
+			}
 		}
 		for i := range bt.items {
 			if err := b.item(&bt.items[i]); err != nil {
@@ -62,7 +67,7 @@ func (x *run) build() (repo.Part, error) {
 }
 
 func (b *builder) finish(part *repo.Part) error {
-	b.counts.Removed = b.run.counts.Removed
+	b.counts.Removed += b.removed
 	b.counts.BytesRead = b.prog.BytesRead.Load()
 	b.counts.BytesNew = b.prog.BytesNew.Load()
 	part.StartedAt, part.FinishedAt = b.started, time.Now()
@@ -71,13 +76,35 @@ func (b *builder) finish(part *repo.Part) error {
 		part.Generation = b.base.part.Generation + 1
 	}
 	if b.w != nil {
-		b.counts.BytesStored = b.w.StoredBytes()
 		if err := part.SetRoot(b.root); err != nil {
 			return err
 		}
 	}
 	part.Counts = b.counts
+	part.Notes = append(slices.Clone(part.Notes), b.notes()...)
 	return nil
+}
+
+// notes says what a person, or who deletes old snapshots, should look at
+// before this one is taken for all there is to keep.
+func (b *builder) notes() (notes []string) {
+	if b.baseLost != nil {
+		notes = append(notes, fmt.Sprintf("the base could not be read in places, what is there counts as new: %v", b.baseLost))
+	}
+	if b.base.part == nil {
+		return notes
+	}
+	was, is := &b.base.part.Counts, &b.counts
+	switch {
+	case was.Files > 0 && is.Files == 0:
+		notes = append(notes, fmt.Sprintf("suspicious: no files, where snapshot %s has %d: is what is backed up mounted, and may it be seen?",
+			b.base.snapshot.ID, was.Files))
+	case is.Files < was.Files/2:
+		notes = append(notes, fmt.Sprintf("suspicious: %d files, where snapshot %s has %d", is.Files, b.base.snapshot.ID, was.Files))
+	case is.BytesTotal < was.BytesTotal/2:
+		notes = append(notes, fmt.Sprintf("suspicious: files of %d bytes, where snapshot %s has %d", is.BytesTotal, b.base.snapshot.ID, was.BytesTotal))
+	}
+	return notes
 }
 
 func (b *builder) item(it *item) error {
@@ -99,16 +126,12 @@ func (b *builder) leave(it *item) error {
 	l := b.stack[len(b.stack)-1]
 	b.stack = b.stack[:len(b.stack)-1]
 	defer b.src.Release(&it.entry)
-	b.counts.Dirs++
-	b.prog.Dirs.Add(1)
 	if b.tree == nil {
-		if len(b.stack) == 0 {
-			b.root = &repo.Entry{}
-		}
+		b.directory()
 		return nil
 	}
 	dir, err := l.dir.Close(b.ctx)
-	if err != nil {
+	if err != nil || l.enter.failed {
 		return err
 	}
 	e := new(repo.Entry)
@@ -117,88 +140,125 @@ func (b *builder) leave(it *item) error {
 			return err
 		}
 		if e.Dir == dir {
-			return b.add(nil, &l.enter.base)
+			b.directory()
+			return b.stack[len(b.stack)-1].dir.AddRaw(b.ctx, l.enter.base)
 		}
-		e.Dir = dir
 	} else {
 		toEntry(&l.enter, e)
-		e.Dir = dir
 	}
-	if len(b.stack) == 0 {
+	e.Dir = dir
+	if len(b.stack) > 0 {
+		if added, err := b.add(it, e); err != nil || !added {
+			return err
+		}
+	} else {
 		e.Name = ""
 		b.root = e
-		return nil
 	}
-	return b.add(e, nil)
+	b.directory()
+	return nil
 }
 
-// add puts an entry, or the base's as it is, into the directory being built.
-func (b *builder) add(e *repo.Entry, raw *repo.RawEntry) error {
-	if b.tree == nil {
-		return nil
+// directory counts one that has been left.
+func (b *builder) directory() {
+	b.counts.Dirs++
+	b.prog.Dirs.Add(1)
+	if b.tree == nil && len(b.stack) == 0 {
+		b.root = &repo.Entry{}
 	}
-	dir := b.stack[len(b.stack)-1].dir
-	if raw != nil {
-		return dir.AddRaw(b.ctx, *raw)
+}
+
+// add puts an entry into the directory being built, unless the format has no
+// room for it, which is a problem of the item.
+func (b *builder) add(it *item, e *repo.Entry) (added bool, err error) {
+	err = b.stack[len(b.stack)-1].dir.Add(b.ctx, e)
+	if errors.Is(err, repo.ErrInvalidEntry) {
+		b.problem(it.path(), "store", err)
+		return false, nil
 	}
-	return dir.Add(b.ctx, e)
+	return err == nil, err
 }
 
 func (b *builder) file(it *item) error {
-	if it.large != nil {
-		if err := b.largeFile(it); err != nil {
-			return err
-		}
+	var err error
+	switch {
+	case it.large != nil:
+		err = b.largeFile(it)
+	case it.link:
+		err = b.further(it)
+	case it.entry.Type == source.Regular && !it.failed && !it.unchanged && b.tree != nil:
+		err = b.contents(it)
 	}
-	if it.link {
-		first := b.links[inode{it.entry.Dev, it.entry.Ino}]
-		if first == nil || first.failed {
-			return nil // its first name has the problem
-		}
-		it.entry.Size, it.entry.Mtime, it.entry.Ctime = first.item.entry.Size, first.item.entry.Mtime, first.item.entry.Ctime
-		it.size, it.content, it.details = first.item.size, first.item.content, first.item.details
-		it.extents, it.sparse = first.item.extents, first.item.sparse
-	}
-	if it.failed {
-		b.keepLink(it)
-		return nil
-	}
-	b.counts.Files++
-	b.prog.Files.Add(1)
-	if it.unchanged {
-		b.counts.Unchanged++
-		b.counts.BytesTotal += it.base.Size()
-		b.prog.Bytes.Add(it.base.Size())
-		return b.add(nil, &it.base)
-	}
-	if it.hasBase {
-		b.counts.Changed++
-	} else {
-		b.counts.New++
-	}
-	b.counts.BytesTotal += it.entry.Size
-	b.prog.Bytes.Add(it.entry.Size)
-	if b.tree == nil {
-		return nil
-	}
-	if it.entry.Type == source.Regular && it.large == nil && !it.link {
-		if err := b.contents(it); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	b.keepLink(it)
-	var e repo.Entry
-	toEntry(it, &e)
-	return b.add(&e, nil)
+	if it.failed {
+		if it.gone && it.hasBase {
+			b.counts.Removed++
+		}
+		return nil
+	}
+	if it.unchanged {
+		b.counts.Unchanged++
+		b.counted(it, it.base.Size())
+		if b.tree == nil {
+			return nil
+		}
+		return b.stack[len(b.stack)-1].dir.AddRaw(b.ctx, it.base)
+	}
+	return b.changed(it)
 }
 
-// keepLink remembers a file that has more names to come.
-func (b *builder) keepLink(it *item) {
-	if it.entry.Type == source.Regular && it.entry.Nlink > 1 && !it.link && b.tree != nil {
-		cp := *it
-		cp.refs, cp.base, cp.path = nil, repo.RawEntry{}, nil
-		b.links[inode{it.entry.Dev, it.entry.Ino}] = &linked{item: cp, failed: it.failed}
+// changed adds a file that was read. It may turn out to be what the base has
+// all the same, as it does mostly when nothing was taken over unread.
+func (b *builder) changed(it *item) error {
+	var size int64
+	if it.entry.Type == source.Regular {
+		size = it.entry.Size
 	}
+	same := it.hasBase && sameStat(&it.entry, &it.base)
+	if b.tree != nil {
+		var e repo.Entry
+		toEntry(it, &e)
+		size, same = e.Size, it.hasBase && sameFile(&e, &it.base)
+		if added, err := b.add(it, &e); err != nil || !added {
+			return err
+		}
+	}
+	switch {
+	case same:
+		b.counts.Unchanged++
+	case it.hasBase:
+		b.counts.Changed++
+	default:
+		b.counts.New++
+	}
+	b.counted(it, size)
+	return nil
+}
+
+// counted counts an entry of that size that is done. What it had of bytes
+// before is in Progress already.
+func (b *builder) counted(it *item, size int64) {
+	b.counts.Files++
+	b.counts.BytesTotal += size
+	b.prog.Files.Add(1)
+	b.prog.Bytes.Add(size - it.moved)
+}
+
+// sameFile tells whether the base has the same file: content, and all that a
+// restore brings back.
+func sameFile(e *repo.Entry, base *repo.RawEntry) bool {
+	var old repo.Entry
+	if e.Type != base.Type() || e.Size != base.Size() || e.Mtime != base.Mtime() || e.Mode != base.Mode() ||
+		e.UID != base.UID() || e.GID != base.GID() || base.Entry(&old) != nil {
+		return false
+	}
+	return e.Target == old.Target && e.Major == old.Major && e.Minor == old.Minor && e.Sparse == old.Sparse &&
+		e.Content.Root == old.Content.Root && e.Content.Bytes == old.Content.Bytes &&
+		slices.Equal(e.Content.Inline, old.Content.Inline) && slices.Equal(e.Extents, old.Extents) &&
+		slices.EqualFunc(e.Xattrs, old.Xattrs, func(a, b repo.Xattr) bool { return a.Name == b.Name && string(a.Value) == string(b.Value) })
 }
 
 // contents makes the content of a file that a worker has read.
@@ -237,6 +297,7 @@ func (b *builder) oldContent(it *item) *repo.Content {
 // largeFile takes the segments of a large file in order and makes its content.
 func (b *builder) largeFile(it *item) error {
 	cw := b.tree.NewContent(b.oldContent(it), b.repo.Reader())
+	var moved int64
 	for {
 		var seg *segment
 		var ok bool
@@ -255,6 +316,8 @@ func (b *builder) largeFile(it *item) error {
 			if err := cw.Add(b.ctx, r); err != nil {
 				return err
 			}
+			moved += int64(r.Len)
+			b.prog.Bytes.Add(int64(r.Len))
 		}
 		b.bufs.Put(seg)
 	}
@@ -265,9 +328,11 @@ func (b *builder) largeFile(it *item) error {
 	if err != nil {
 		return err
 	}
-	large := it.large
-	*it = *large.item
-	it.large, it.content = large, content
+	*it = *it.large.item
+	it.content, it.moved = content, moved
+	if it.failed {
+		b.prog.Bytes.Add(-moved)
+	}
 	return nil
 }
 

@@ -11,7 +11,8 @@
 //
 // The scan runs ahead of the workers and the builder behind them, both over
 // bounded channels: memory depends on neither the number of files nor their
-// sizes. The builder never waits for anything but the next batch in order,
+// sizes; only a file with several names is remembered until the last of them
+// has come. The builder never waits for anything but the next batch in order,
 // workers never wait for the builder, so the run can not block itself. A
 // cancelled context ends every stage; the repository is sound at any moment,
 // since the manifest comes last.

@@ -2,7 +2,6 @@ package backup
 
 import (
 	"context"
-	"errors"
 	"io"
 
 	"github.com/generalbots/backupd/internal/source"
@@ -22,7 +21,8 @@ type segment struct {
 	buf  []byte
 	ends []int
 	refs []repo.Ref
-	like [][]repo.Ref
+	like []repo.Ref    // of all chunks, one after the other
+	upTo []int         // of each chunk the end of its like
 	done chan struct{} // closed when the chunks are put
 }
 
@@ -35,44 +35,38 @@ func (s *scanner) startLarge(it *item) error {
 	case <-x.ctx.Done():
 		return context.Cause(x.ctx)
 	}
-	l := &largeRead{segments: make(chan *segment, 8)}
+	l := &largeRead{segments: make(chan *segment, max(2, segmentQueue/x.segmentSize()))}
 	it.large = l
 	// The reader gets a copy, since workers look at the batch meanwhile.
 	cp := *it
 	l.item = &cp
-	s.large.Add(1)
+	s.senders.Add(1)
 	go func() {
-		defer s.large.Done()
+		defer s.senders.Done()
 		defer func() { <-x.large }()
 		defer close(l.segments)
-		x.readLarge(l, &cp)
+		x.fail(x.readLarge(l, &cp))
 	}()
 	return nil
 }
 
-func (x *run) readLarge(l *largeRead, it *item) {
-	f, err := x.src.Open(&it.entry)
-	if err != nil {
-		it.failed = true
-		if !gone(err) {
-			x.problem(it.path, "open", err)
-		}
-		return
+func (x *run) readLarge(l *largeRead, it *item) error {
+	if err := x.confirm(it); err != nil || it.unchanged {
+		return err
+	}
+	f := x.open(it)
+	if f == nil {
+		return nil
 	}
 	defer f.Close()
-	err = x.cutLarge(l, it, f)
-	var trouble *sourceError
-	switch {
-	case errors.As(err, &trouble):
-		it.failed = true
-		x.problem(it.path, "read", trouble.err)
-		return
-	case err != nil:
-		return // the run has ended
+	if err := x.cutLarge(l, it, f); err != nil {
+		return x.sourceTrouble(it, err)
 	}
-	if changed, err := x.finishRead(it, f); err == nil && changed {
-		x.problem(it.path, "read", errChanged)
+	if x.movedOn(it, f) {
+		x.problem(it.path(), "read", errChanged)
 	}
+	x.describe(it, f)
+	return nil
 }
 
 func (x *run) cutLarge(l *largeRead, it *item, f source.File) error {
@@ -80,7 +74,6 @@ func (x *run) cutLarge(l *largeRead, it *item, f source.File) error {
 	if err != nil {
 		return &sourceError{err}
 	}
-	it.extents, it.sparse = st.extents, st.sparse
 	ref := x.reference(it)
 	names := x.w.NewIdentifier()
 	var off int64
@@ -102,13 +95,12 @@ func (x *run) cutLarge(l *largeRead, it *item, f source.File) error {
 				break
 			}
 			r := names.Ref(seg.buf[used : used+n])
-			var like []repo.Ref
 			if ref != nil {
-				like = append(like, ref.like(off, r)...)
+				seg.like = append(seg.like, ref.like(off, r)...)
 			}
 			used += n
 			off += int64(n)
-			seg.ends, seg.refs, seg.like = append(seg.ends, used), append(seg.refs, r), append(seg.like, like)
+			seg.ends, seg.refs, seg.upTo = append(seg.ends, used), append(seg.refs, r), append(seg.upTo, len(seg.like))
 		}
 		next := x.newSegment()
 		have = copy(next.buf[:cap(next.buf)], seg.buf[used:have])
@@ -122,30 +114,35 @@ func (x *run) cutLarge(l *largeRead, it *item, f source.File) error {
 		}
 		seg = next
 		if eof {
-			it.size = st.size(off)
+			x.bufs.Put(next)
+			st.finish(it, off)
 			return nil
 		}
 	}
 }
 
+// segmentSize is the room for a segment: its bytes, and the beginning of the
+// chunk that comes after it.
+func (x *run) segmentSize() int { return segmentBytes + x.maxChunk }
+
 func (x *run) newSegment() *segment {
 	s, _ := x.bufs.Get().(*segment)
 	if s == nil {
-		s = &segment{buf: make([]byte, segmentBytes+repo.BlockSize)}
+		s = &segment{buf: make([]byte, x.segmentSize())}
 	}
-	s.ends, s.refs, s.like = s.ends[:0], s.refs[:0], s.like[:0]
+	s.ends, s.refs, s.like, s.upTo = s.ends[:0], s.refs[:0], s.like[:0], s.upTo[:0]
 	s.done = make(chan struct{})
 	return s
 }
 
 // segment puts the chunks of a segment.
 func (wk *worker) segment(s *segment) error {
-	at := 0
+	at, like := 0, 0
 	for i, end := range s.ends {
-		if err := wk.put(s.buf[at:end], s.refs[i], s.like[i]); err != nil {
+		if err := wk.put(s.buf[at:end], s.refs[i], s.like[like:s.upTo[i]]); err != nil {
 			return err
 		}
-		at = end
+		at, like = end, s.upTo[i]
 	}
 	close(s.done)
 	return nil

@@ -20,9 +20,9 @@ import (
 // one poor dictionary.
 type reference struct {
 	refs  []repo.Ref
-	offs  []int64 // of each chunk, and the end
-	byID  map[crypto.ID]int
-	drift int64 // old offset minus new offset
+	offs  []int64           // of each chunk, and the end
+	byID  map[crypto.ID]int // where it first stands; several for one that stands more than once
+	drift int64             // old offset minus new offset
 	buf   []repo.Ref
 }
 
@@ -50,7 +50,7 @@ func (x *run) reference(it *item) *reference {
 		return nil
 	}
 	if it.entry.Size >= skipDeltas && x.base.deltas != x.base.root {
-		if raw, ok := find(x.ctx, x.repo, x.base.deltas, it.path); ok {
+		if raw, ok := find(x.ctx, x.repo, x.base.deltas, it.path()); ok {
 			if g := newReference(x.ctx, x.repo, &raw); g != nil {
 				return g
 			}
@@ -84,21 +84,38 @@ func newReference(ctx context.Context, r *repo.Repo, base *repo.RawEntry) *refer
 	g.offs = append(g.offs, off)
 	if len(g.refs) > 4 {
 		g.byID = make(map[crypto.ID]int, len(g.refs))
-		for i := len(g.refs) - 1; i >= 0; i-- {
-			g.byID[g.refs[i].ID] = i
+		for i := range g.refs {
+			at := i
+			if _, twice := g.byID[g.refs[i].ID]; twice {
+				at = several
+			}
+			g.byID[g.refs[i].ID] = at
 		}
 	}
 	return g
 }
 
-func (g *reference) find(id crypto.ID) (int, bool) {
-	if g.byID != nil {
-		i, ok := g.byID[id]
-		return i, ok
+const several = -1
+
+// find tells whether the old version has a chunk, and where: the place nearest
+// to i decides, several when it stands at more places and none is near.
+func (g *reference) find(id crypto.ID, i int) (int, bool) {
+	best := several
+	for j := max(0, i-2); j < min(len(g.refs), i+3); j++ {
+		if g.refs[j].ID == id && (best < 0 || abs(int64(j-i)) < abs(int64(best-i))) {
+			best = j
+		}
 	}
-	for i := range g.refs {
-		if g.refs[i].ID == id {
-			return i, true
+	if best >= 0 {
+		return best, true
+	}
+	if g.byID != nil {
+		at, ok := g.byID[id]
+		return at, ok
+	}
+	for j := range g.refs {
+		if g.refs[j].ID == id {
+			return j, true
 		}
 	}
 	return 0, false
@@ -108,14 +125,17 @@ func (g *reference) find(id crypto.ID) (int, bool) {
 // at off. The result is valid until the next call. For a chunk the old version
 // has too there are none: it is stored already.
 func (g *reference) like(off int64, ref repo.Ref) []repo.Ref {
-	if i, ok := g.find(ref.ID); ok {
-		g.drift = g.offs[i] - off
-		return nil
-	}
 	n := int64(ref.Len)
 	at := off + g.drift
 	// The old chunk that begins nearest to where this one is expected.
 	i := sort.Search(len(g.refs), func(i int) bool { return g.offs[i] >= at })
+	if j, ok := g.find(ref.ID, i); ok {
+		// What stands all over the file, as zeros do, tells nothing of the place.
+		if j != several {
+			g.drift = g.offs[j] - off
+		}
+		return nil
+	}
 	best, bestDiff := -1, int64(nearEnough)
 	for j := max(0, i-2); j < min(len(g.refs), i+2); j++ {
 		if abs(int64(g.refs[j].Len)-n) > sameLength {

@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -42,7 +43,7 @@ type Options struct {
 type Progress struct {
 	Files     atomic.Int64 // entries that are not directories, taken care of
 	Dirs      atomic.Int64
-	Bytes     atomic.Int64 // sizes of those files
+	Bytes     atomic.Int64 // sizes of those files, and what is done of one that is large
 	BytesRead atomic.Int64 // from the source
 	BytesNew  atomic.Int64 // of chunks the repository did not have
 	Problems  atomic.Int64
@@ -51,7 +52,7 @@ type Progress struct {
 // Report is what came of a run.
 type Report struct {
 	Snapshot *repo.Manifest // as it was committed; of a dry run what it would be
-	Notes    []string       // for people: what the run decided by itself
+	Notes    []string       // for people: what the run decided by itself, and what looks suspicious
 }
 
 const (
@@ -61,21 +62,24 @@ const (
 	largeFile    = 4 << 20 // from here on a file has a reader of its own
 	largeFiles   = 2       // large files under way at once
 	segmentBytes = 1 << 20 // of a large file that go to a worker at once
+	segmentQueue = 8 << 20 // bytes of segments that wait for the builder, of one large file
 	maxProblems  = 1000    // kept with their words; the rest is counted
 )
 
 // run is the state of one Run.
 type run struct {
-	ctx     context.Context
-	repo    *repo.Repo
-	src     source.Source
-	opts    Options
-	prog    *Progress
-	w       *repo.Writer // nil in a dry run
-	cutter  *chunker.Cutter
-	base    *base
-	started time.Time
-	fresh   bool // nothing of the base is taken over unread
+	ctx      context.Context
+	fail     func(error) // ends the run, unless the error is nil
+	repo     *repo.Repo
+	src      source.Source
+	opts     Options
+	prog     *Progress
+	w        *repo.Writer // nil in a dry run
+	cutter   *chunker.Cutter
+	maxChunk int // bytes
+	base     *base
+	started  time.Time
+	fresh    bool // nothing of the base is taken over unread
 
 	order chan *batch   // every batch, in the order of the scan
 	work  chan task     // for the workers
@@ -87,15 +91,24 @@ type run struct {
 	problems []repo.Problem
 	count    uint64
 
-	counts repo.Counts // of the builder; removed and unchanged of the scan
-	links  map[inode]*linked
+	// Of the scan; the builder reads them when the scan is over.
+	removed  uint64
+	baseLost error // the first trouble with the base's tree
 }
 
 // Run makes one snapshot of what src yields. The context ends it at any
-// moment. An error means that there is no snapshot; what could not be read is
-// no error but in the report and the manifest, whose status then is
-// completed_with_problems.
+// moment. What could not be read is no error but in the report and the
+// manifest, whose status then is completed_with_problems. It is not in the
+// snapshot either, even where the base has an older state of it: a snapshot
+// never passes off the past as the present. A directory that can not be listed
+// is there, empty.
+//
+// An error means that there is no snapshot, with the exception that
+// repo.Writer.Commit names.
 func Run(ctx context.Context, r *repo.Repo, src source.Source, o Options, p *Progress) (*Report, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
@@ -118,9 +131,9 @@ func Run(ctx context.Context, r *repo.Repo, src source.Source, o Options, p *Pro
 		return nil, err
 	}
 	x := &run{
-		ctx: ctx, repo: r, src: src, opts: o, prog: p, cutter: cutter, started: time.Now(),
+		ctx: ctx, repo: r, src: src, opts: o, prog: p, cutter: cutter, maxChunk: profile.Chunker.Max, started: time.Now(),
 		order: make(chan *batch, batchQueue), work: make(chan task, batchQueue),
-		large: make(chan struct{}, largeFiles), links: make(map[inode]*linked),
+		large: make(chan struct{}, largeFiles),
 	}
 	rep := &Report{}
 	if !o.DryRun {
@@ -129,7 +142,7 @@ func Run(ctx context.Context, r *repo.Repo, src source.Source, o Options, p *Pro
 		}
 		defer x.w.Close()
 	}
-	x.base, rep.Notes = findBase(ctx, r, &o)
+	x.base, rep.Notes = findBase(ctx, r, &o, x.started)
 	x.opts.Type = o.Type
 	x.fresh = o.Type == Full
 
@@ -138,13 +151,34 @@ func Run(ctx context.Context, r *repo.Repo, src source.Source, o Options, p *Pro
 		return nil, err
 	}
 	rep.Snapshot = m
+	rep.Notes = append(rep.Notes, m.Parts[0].Notes[len(o.Part.Notes):]...)
 	if o.DryRun {
 		return rep, nil
 	}
 	if err := x.w.Commit(ctx, m); err != nil {
 		return nil, err
 	}
-	return rep, x.w.Close()
+	if err := x.w.Close(); err != nil {
+		// The snapshot is durable; what failed is a cache or a lock that ends
+		// with the process.
+		rep.Notes = append(rep.Notes, fmt.Sprintf("the snapshot is complete, but something beside it is not: %v", err))
+	}
+	return rep, nil
+}
+
+// check refuses what could not be written at the end, before hours are spent.
+func (o *Options) check() error {
+	switch {
+	case o.Type != Full && o.Type != Incremental && o.Type != Differential:
+		return fmt.Errorf("%q is no type of a backup", o.Type)
+	case o.ID != "" && !repo.IsSnapshotID(o.ID):
+		return fmt.Errorf("%q is no snapshot id", o.ID)
+	case o.Part.Source == "" || o.Part.Kind == "":
+		return errors.New("a part needs the name and the kind of its source")
+	case len(o.Part.Paths) > repo.MaxPaths:
+		return fmt.Errorf("%d paths, at most %d: name a directory above them", len(o.Part.Paths), repo.MaxPaths)
+	}
+	return nil
 }
 
 // stages runs scan, workers and builder until all are done.
@@ -155,39 +189,37 @@ func (x *run) stages() (*repo.Manifest, error) {
 	// However the stages end, none is left behind.
 	defer wg.Wait()
 	defer cancel(errStopped)
-	fail := func(err error) {
+	x.fail = func(err error) {
 		if err != nil {
 			cancel(err)
 		}
 	}
-	var scanned sync.WaitGroup // the scan and the readers of large files: who sends work
-	scanned.Add(1)
+	var senders sync.WaitGroup // of work: the scan, the readers of large files, the builder
+	senders.Add(2)
 	wg.Go(func() {
-		defer scanned.Done()
+		defer senders.Done()
 		defer close(x.order)
-		fail(x.scan(&scanned))
+		x.fail(x.scan(&senders))
 	})
 	wg.Go(func() {
-		scanned.Wait()
+		senders.Wait()
 		close(x.work)
 	})
 	for range x.opts.Workers {
-		wg.Go(func() { fail(x.worker()) })
+		wg.Go(func() { x.fail(x.worker()) })
 	}
 	part, err := x.build()
-	if err != nil {
-		fail(err)
-	}
+	senders.Done()
+	x.fail(err)
 	if cause := context.Cause(x.ctx); cause != nil {
-		err = cause
-	}
-	if err != nil {
-		cancel(err)
-		return nil, err
+		return nil, cause
 	}
 	wg.Wait() // workers flush their lanes as they end
 	if cause := context.Cause(x.ctx); cause != nil {
 		return nil, cause
+	}
+	if x.w != nil {
+		part.Counts.BytesStored = x.w.StoredBytes()
 	}
 	return x.manifest(part), nil
 }

@@ -1,8 +1,8 @@
 package backup
 
 import (
-	"bytes"
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/generalbots/backupd/internal/source"
@@ -16,20 +16,63 @@ type item struct {
 	hasBase   bool
 	unchanged bool // the base's entry is taken over as it is
 	verify    bool // …if its chunks are still there
-	link      bool // a further name of a file that is read under its first one
+	first     bool // the name under which a file with several is read
+	link      bool // a further one
 
 	baseDir *repo.Dir // of an Enter whose base is a directory
+
+	in *place // the directory it is in; of an Enter that directory itself
 
 	// What the worker, or the reader of a large file, found out.
 	details source.Details
 	size    int64 // bytes read
+	moved   int64 // of them those that are in Progress already
 	content repo.Content
 	refs    []repo.Ref // chunks in order; becomes content in the builder
 	extents []repo.Extent
 	sparse  bool
 	failed  bool // left out of the snapshot, with a problem recorded
+	gone    bool // it vanished after it was listed: failed, and no problem
 	large   *largeRead
-	path    []byte // of what needs one for a problem's sake: set by the scan
+}
+
+// place is a directory the scan is or was in. It makes paths for those who
+// need one; nobody does for a file without trouble.
+type place struct {
+	above *place // nil of the root
+	name  string
+}
+
+// path returns the path of an item.
+func (it *item) path() []byte {
+	if it.entry.Event == source.Item {
+		return it.in.path(it.entry.Name)
+	}
+	return it.in.path("")
+}
+
+// path returns the path of what is called name there, of the place itself
+// without a name.
+func (p *place) path(name string) []byte {
+	n := len(name) + 1
+	for q := p; q.above != nil; q = q.above {
+		n += len(q.name) + 1
+	}
+	b := make([]byte, n)
+	put := func(name string) {
+		n -= len(name)
+		copy(b[n:], name)
+		n--
+		b[n] = '/'
+	}
+	put(name)
+	for q := p; q.above != nil; q = q.above {
+		put(q.name)
+	}
+	if name == "" && len(b) > 1 {
+		b = b[:len(b)-1]
+	}
+	return b
 }
 
 // batch is a run of items that are handled together. done is closed when a
@@ -49,35 +92,29 @@ type task struct {
 
 // frame is a directory the scan is in, and the place in its base.
 type frame struct {
-	name   string
+	place  *place
 	reader *repo.DirReader // nil: no base
 	next   repo.RawEntry
 	have   bool
+	blind  bool // the directory could not be listed
 }
 
 // inode names a file with several names.
 type inode struct{ dev, ino uint64 }
 
-// linked is what the first name of a file with several names led to.
-type linked struct {
-	item   item
-	failed bool
-}
-
 // scanner holds the state of the scan stage.
 type scanner struct {
-	x      *run
-	frames []frame
-	path   []byte
-	cur    *batch
-	seen   map[inode]struct{}
-	large  *sync.WaitGroup
+	x       *run
+	frames  []frame
+	cur     *batch
+	seen    map[inode]uint32 // files with several names: how many are still to come
+	senders *sync.WaitGroup
 }
 
 // scan goes through the source and the base's tree side by side, both sorted,
 // and hands out batches.
-func (x *run) scan(large *sync.WaitGroup) error {
-	s := &scanner{x: x, seen: make(map[inode]struct{}), large: large}
+func (x *run) scan(senders *sync.WaitGroup) error {
+	s := &scanner{x: x, seen: make(map[inode]uint32), senders: senders}
 	s.cur = x.newBatch()
 	for e, err := range x.src.Scan(x.ctx) {
 		if err != nil {
@@ -95,14 +132,13 @@ func (x *run) newBatch() *batch {
 	if b == nil {
 		b = &batch{items: make([]item, 0, batchEntries)}
 	}
-	b.done = make(chan struct{})
 	return b
 }
 
 // recycle takes a batch back from the builder.
 func (x *run) recycle(b *batch) {
 	clear(b.items)
-	b.items, b.bytes, b.work = b.items[:0], 0, false
+	b.items, b.bytes, b.work, b.done = b.items[:0], 0, false, nil
 	x.free.Put(b)
 }
 
@@ -114,13 +150,16 @@ func (s *scanner) flush() error {
 		return nil
 	}
 	s.cur = s.x.newBatch()
+	work := b.work // the builder may be through with it before long
+	if work {
+		b.done = make(chan struct{})
+	}
 	select {
 	case s.x.order <- b:
 	case <-s.x.ctx.Done():
 		return context.Cause(s.x.ctx)
 	}
-	if !b.work {
-		close(b.done)
+	if !work {
 		return nil
 	}
 	return s.x.send(task{batch: b})
@@ -134,48 +173,38 @@ func (s *scanner) event(e source.Entry) error {
 	case source.Enter:
 		s.enter(it)
 	case source.Leave:
-		if err := s.leave(it); err != nil {
-			return err
-		}
+		s.leave(it)
 	case source.Item:
+		it.in = s.frames[len(s.frames)-1].place
 		s.match(it)
 		if err := s.file(it); err != nil {
 			return err
 		}
 	}
 	if it.entry.Err != nil && e.Event != source.Leave {
-		x.problem(s.pathOf(e.Name, e.Event == source.Enter), "scan", it.entry.Err)
+		x.problem(it.path(), "scan", it.entry.Err)
 	}
-	if len(s.cur.items) == batchEntries || s.cur.bytes >= batchBytes {
+	// A large file ends its batch: the readers of large files wait for the
+	// builder, so what comes before them must be on its way to it.
+	if len(s.cur.items) == batchEntries || s.cur.bytes >= batchBytes || it.large != nil {
 		return s.flush()
 	}
 	return nil
 }
 
-// pathOf returns the path of an entry; an Enter is already part of s.path.
-func (s *scanner) pathOf(name string, entered bool) []byte {
-	p := bytes.Clone(s.path)
-	if !entered {
-		p = append(append(p, '/'), name...)
-	}
-	if len(p) == 0 {
-		p = []byte{'/'}
-	}
-	return p
-}
-
 func (s *scanner) enter(it *item) {
 	x := s.x
 	e := &it.entry
-	f := frame{name: e.Name}
+	f := frame{place: &place{name: e.Name}, blind: e.Err != nil}
+	it.in = f.place
 	if len(s.frames) == 0 {
 		if x.base.root != nil {
 			it.baseDir = &x.base.root.Dir
 		}
 	} else {
-		s.path = append(append(s.path, '/'), e.Name...)
+		f.place.above = s.frames[len(s.frames)-1].place
 		s.match(it)
-		if it.hasBase && it.base.Type() == repo.TypeDirectory {
+		if it.hasBase {
 			var old repo.Entry
 			if err := it.base.Entry(&old); err == nil {
 				d := old.Dir
@@ -191,21 +220,25 @@ func (s *scanner) enter(it *item) {
 	it.unchanged = it.hasBase && x.unchanged(e, &it.base)
 	if !it.unchanged {
 		s.cur.work = true
-		it.path = s.pathOf("", true)
+	}
+	if len(s.frames) == repo.MaxTreeDepth+1 {
+		it.failed = true
+		x.problem(it.path(), "scan", errDepth)
 	}
 }
 
-func (s *scanner) leave(it *item) error {
+var errDepth = fmt.Errorf("directories nested deeper than %d are left out", repo.MaxTreeDepth)
+
+// leave goes back to the directory above. What the base has left over is gone
+// from the source, unless nobody could look.
+func (s *scanner) leave(it *item) {
 	f := &s.frames[len(s.frames)-1]
-	for f.have {
+	it.in = f.place
+	for f.have && !f.blind {
 		s.removed(&f.next)
 		s.advance(f)
 	}
 	s.frames = s.frames[:len(s.frames)-1]
-	if n := len(s.path) - len(f.name) - 1; n >= 0 && len(s.frames) > 0 {
-		s.path = s.path[:n]
-	}
-	return nil
 }
 
 // advance moves to the next entry of the base. A page that can not be read
@@ -215,11 +248,15 @@ func (s *scanner) advance(f *frame) {
 	f.next, f.have, err = f.reader.Next(s.x.ctx)
 	if err != nil {
 		f.have = false
+		if s.x.baseLost == nil {
+			s.x.baseLost = err
+		}
 	}
 }
 
 // match finds the base's entry of the same name; what the base has before it
-// is gone from the source.
+// is gone from the source, and so is a directory where now something else is,
+// and the other way round.
 func (s *scanner) match(it *item) {
 	if len(s.frames) == 0 {
 		return
@@ -232,7 +269,11 @@ func (s *scanner) match(it *item) {
 			s.advance(f)
 			continue
 		case string(old) == it.entry.Name:
-			it.base, it.hasBase = f.next, true
+			if (f.next.Type() == repo.TypeDirectory) == (it.entry.Event == source.Enter) {
+				it.base, it.hasBase = f.next, true
+			} else {
+				s.removed(&f.next)
+			}
 			s.advance(f)
 		}
 		return
@@ -248,7 +289,7 @@ func (s *scanner) removed(old *repo.RawEntry) {
 			n = e.Dir.Files
 		}
 	}
-	s.x.counts.Removed += n
+	s.x.removed += n
 }
 
 // file decides what is to be done for an entry that is no directory.
@@ -261,22 +302,30 @@ func (s *scanner) file(it *item) error {
 	}
 	if it.hasBase && x.unchanged(e, &it.base) {
 		it.unchanged = true
-		if x.w != nil && x.w.Distrusts() && e.Type == source.Regular {
-			it.verify = true
-			it.path = s.pathOf(e.Name, false)
-			s.cur.work = true
-			s.cur.bytes += 1024
+		if x.w == nil || !x.w.Distrusts() || e.Type != source.Regular {
+			return nil
+		}
+		it.verify = true
+		s.cur.work = true
+		s.cur.bytes += 1024
+		if e.Size >= largeFile {
+			return s.startLarge(it)
 		}
 		return nil
 	}
-	it.path = s.pathOf(e.Name, false)
 	if e.Type == source.Regular && e.Nlink > 1 {
 		key := inode{e.Dev, e.Ino}
-		if _, ok := s.seen[key]; ok {
+		if left, ok := s.seen[key]; ok {
 			it.link = true
+			if left--; left == 0 {
+				delete(s.seen, key)
+			} else {
+				s.seen[key] = left
+			}
 			return nil
 		}
-		s.seen[key] = struct{}{}
+		s.seen[key] = e.Nlink - 1
+		it.first = true
 	}
 	s.cur.work = true
 	if e.Type != source.Regular {

@@ -3,7 +3,6 @@ package backup
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 
@@ -11,8 +10,12 @@ import (
 	"github.com/generalbots/backupd/repo"
 )
 
-// readBuffer is what a worker reads into. It holds the largest chunk.
-const readBuffer = 2 << 20
+// readBuffer is what a worker reads into, or twice the largest chunk if that
+// is more. readAttempts is how often a file is read that changes meanwhile.
+const (
+	readBuffer   = 2 << 20
+	readAttempts = 2
+)
 
 // worker handles batches and segments until there are none left. Only
 // repository trouble ends it; trouble with the source is a problem of the item.
@@ -36,6 +39,9 @@ func (x *run) worker() error {
 			continue
 		}
 		for i := range t.batch.items {
+			if x.ctx.Err() != nil {
+				return nil
+			}
 			if err := wk.item(&t.batch.items[i]); err != nil {
 				return err
 			}
@@ -56,18 +62,11 @@ type worker struct {
 
 // item examines what the scan did not find unchanged.
 func (wk *worker) item(it *item) error {
-	if it.verify {
-		var e repo.Entry
-		if err := it.base.Entry(&e); err == nil {
-			there, err := wk.w.Has(wk.ctx, &e.Content)
-			if err != nil || there {
-				return err
-			}
-		}
-		it.unchanged = false
-	}
-	if it.unchanged || it.link || it.failed || it.large != nil || it.entry.Event == source.Leave {
+	if it.large != nil || it.link || it.failed || it.entry.Event == source.Leave {
 		return nil
+	}
+	if err := wk.confirm(it); err != nil || it.unchanged {
+		return err
 	}
 	if it.entry.Type == source.Regular {
 		return wk.file(it)
@@ -79,12 +78,29 @@ func (wk *worker) item(it *item) error {
 	it.details = d
 	if err != nil {
 		if gone(err) && it.entry.Event == source.Item {
-			it.failed = true
+			it.failed, it.gone = true, true
 			return nil
 		}
-		wk.problem(it.path, "read attributes", err)
+		wk.problem(it.path(), "read attributes", err)
 		it.failed = it.entry.Type == source.Symlink && d.Target == ""
 	}
+	return nil
+}
+
+// confirm takes back that a file is unchanged when its chunks may have been
+// lost and are.
+func (x *run) confirm(it *item) error {
+	if !it.verify {
+		return nil
+	}
+	var e repo.Entry
+	if it.base.Entry(&e) == nil {
+		there, err := x.w.Has(x.ctx, &e.Content)
+		if err != nil || there {
+			return err
+		}
+	}
+	it.unchanged = false
 	return nil
 }
 
@@ -98,40 +114,61 @@ func (wk *worker) file(it *item) error {
 	if wk.w == nil {
 		return nil
 	}
-	f, err := wk.src.Open(&it.entry)
-	if err != nil {
-		it.failed = true
-		if !gone(err) {
-			wk.problem(it.path, "open", err)
-		}
+	f := wk.open(it)
+	if f == nil {
 		return nil
 	}
-	defer f.Close()
-	for attempt := 0; ; attempt++ {
+	defer func() { f.Close() }()
+	for attempt := 1; ; attempt++ {
 		it.refs = it.refs[:0]
-		err := wk.read(it, f)
-		var trouble *sourceError
-		switch {
-		case errors.As(err, &trouble):
-			it.failed = true
-			wk.problem(it.path, "read", trouble.err)
-			return nil
-		case err != nil:
-			return err
+		if err := wk.read(it, f); err != nil {
+			return wk.sourceTrouble(it, err)
 		}
-		changed, err := wk.finishRead(it, f)
-		if err != nil || !changed {
-			return nil
+		if !wk.movedOn(it, f) {
+			break
 		}
-		if attempt == 1 {
-			wk.problem(it.path, "read", errChanged)
-			return nil
+		var again source.File
+		err := errChanged
+		if attempt < readAttempts {
+			again, err = wk.src.Open(&it.entry)
 		}
-		if f2, err := wk.src.Open(&it.entry); err == nil {
-			f.Close()
-			f = f2
+		if err != nil {
+			// Nothing stands there that could be read once more: what was read
+			// is the best there is.
+			wk.problem(it.path(), "read", errChanged)
+			break
 		}
+		f.Close()
+		f = again
 	}
+	wk.describe(it, f)
+	return nil
+}
+
+// open opens the file of an item; nil when it can not, which the item then
+// says.
+func (x *run) open(it *item) source.File {
+	f, err := x.src.Open(&it.entry)
+	if err == nil {
+		return f
+	}
+	it.failed = true
+	if it.gone = gone(err); !it.gone {
+		x.problem(it.path(), "open", err)
+	}
+	return nil
+}
+
+// sourceTrouble makes an error of the source the problem of the item; any
+// other ends the run.
+func (x *run) sourceTrouble(it *item, err error) error {
+	var trouble *sourceError
+	if !errors.As(err, &trouble) {
+		return err
+	}
+	it.failed = true
+	x.problem(it.path(), "read", trouble.err)
+	return nil
 }
 
 var errChanged = errors.New("changed while it was read: what was stored may be of no one moment")
@@ -141,36 +178,39 @@ type sourceError struct{ err error }
 
 func (e *sourceError) Error() string { return e.err.Error() }
 
-// finishRead takes over the metadata of the opened file and tells whether it
-// changed while it was read.
-func (x *run) finishRead(it *item, f source.File) (changed bool, err error) {
+// movedOn tells whether a file changed while it was read.
+func (x *run) movedOn(it *item, f source.File) bool {
+	opened := f.Opened()
+	now, err := f.Stat()
+	if err != nil {
+		x.problem(it.path(), "stat", err)
+		return false
+	}
+	return now.Size != opened.Size || now.Mtime != opened.Mtime || now.Ctime != opened.Ctime
+}
+
+// describe takes over the metadata of the file that was read: as they were
+// when it was opened, so that whatever changed later shows in the next run.
+func (x *run) describe(it *item, f source.File) {
 	opened := f.Opened()
 	opened.Event, opened.Name = it.entry.Event, it.entry.Name
 	it.entry = opened
-	d, derr := f.Details()
-	it.details = d
-	if derr != nil {
-		x.problem(it.path, "read attributes", derr)
+	var err error
+	if it.details, err = f.Details(); err != nil {
+		x.problem(it.path(), "read attributes", err)
 	}
-	now, err := f.Stat()
-	if err != nil {
-		x.problem(it.path, "stat", err)
-		return false, err
-	}
-	return now.Size != opened.Size || now.Mtime != opened.Mtime || now.Ctime != opened.Ctime, nil
 }
 
 // read cuts a file and puts its chunks. For a sparse file only the ranges
 // that hold data are read; they are cut as one stream.
 func (wk *worker) read(it *item, f source.File) error {
 	if wk.buf == nil {
-		wk.buf = make([]byte, readBuffer)
+		wk.buf = make([]byte, max(readBuffer, 2*wk.maxChunk))
 	}
 	st, err := newStream(f, f.Opened())
 	if err != nil {
 		return &sourceError{err}
 	}
-	it.extents, it.sparse = st.extents, st.sparse
 	ref := wk.reference(it)
 	var off int64
 	have := 0
@@ -206,7 +246,7 @@ func (wk *worker) read(it *item, f source.File) error {
 		}
 		have = copy(wk.buf, wk.buf[used:have])
 	}
-	it.size = st.size(off)
+	st.finish(it, off)
 	return nil
 }
 
@@ -241,12 +281,15 @@ func newStream(f source.File, opened source.Entry) (*stream, error) {
 	}
 	s.sparse = true
 	for _, x := range data {
-		if x.Off+x.Len > s.total {
-			x.Len = s.total - x.Off
+		x.Len = min(x.Len, s.total-x.Off)
+		if x.Len <= 0 {
+			continue
 		}
-		if x.Len > 0 {
-			s.extents = append(s.extents, repo.Extent(x))
+		if n := len(s.extents); n > 0 && s.extents[n-1].Off+s.extents[n-1].Len == x.Off {
+			s.extents[n-1].Len += x.Len
+			continue
 		}
+		s.extents = append(s.extents, repo.Extent(x))
 	}
 	return s, nil
 }
@@ -287,18 +330,29 @@ func (s *stream) readExtent(p []byte) (int, error) {
 	if n > 0 && (err == nil || err == io.EOF) {
 		return n, nil
 	}
-	if err == io.EOF || err == nil {
-		return 0, fmt.Errorf("the file shrank while it was read: %w", io.ErrUnexpectedEOF)
+	if err == nil || err == io.EOF {
+		s.cut(x.Off + s.done)
+		return 0, io.EOF
 	}
 	return 0, err
 }
 
-// size is the length the file is recorded with when read bytes came out.
-func (s *stream) size(read int64) int64 {
-	if s.sparse {
-		return s.total
+// cut ends a sparse file that shrank while it was read where its data end.
+func (s *stream) cut(end int64) {
+	s.total = end
+	s.extents[s.at].Len = s.done
+	if s.done > 0 {
+		s.at++
 	}
-	return read
+	s.extents = s.extents[:s.at]
+}
+
+// finish tells the item what came out: read bytes of data.
+func (s *stream) finish(it *item, read int64) {
+	it.extents, it.sparse, it.size = s.extents, s.sparse, read
+	if s.sparse {
+		it.size = s.total
+	}
 }
 
 // wait returns when done is closed, or with the cause when the run ends.
