@@ -122,6 +122,9 @@ func (r *Repo) Check(ctx context.Context, o CheckOptions, p *CheckProgress) (*Ch
 	r.catalog.add(now.packs...)
 	r.staleTables()
 	c.odd = now.odd
+	if err := c.small(ctx); err != nil {
+		return nil, err
+	}
 	if err := c.packs(ctx, o.ReadData); err != nil {
 		return nil, err
 	}
