@@ -107,7 +107,8 @@ func (m *meter) line(now time.Time, r reading, width int) string {
 		fmt.Fprintf(&b, "  %s/s", countText(int64(max(m.rate, 0))))
 	}
 	if left := total - done; left > 0 && m.rate > 0 && now.Sub(m.start) > time.Second {
-		fmt.Fprintf(&b, "  %s left", (time.Duration(left/m.rate) * time.Second).Round(time.Second))
+		seconds := min(left/m.rate, 999*3600)
+		fmt.Fprintf(&b, "  %s left", max(time.Duration(seconds)*time.Second, time.Second))
 	}
 	if r.problems > 0 {
 		fmt.Fprintf(&b, "  %s problems", countText(r.problems))
