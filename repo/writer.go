@@ -296,11 +296,15 @@ func (w *Writer) dependencies(ctx context.Context, rd *Reader, key blockKey) (in
 // Tree returns the writer of this snapshot's tree; one goroutine uses it.
 func (w *Writer) Tree() *TreeWriter { return newTreeWriter(w.tree) }
 
-// NewBytes and StoredBytes say how much plaintext this writer has found new,
-// and what its blocks take in the packs. DeltaBlocks counts those that have a
-// dictionary. They may be called at any time.
-func (w *Writer) NewBytes() int64    { return w.newBytes.Load() }
+// NewBytes says how much plaintext this writer has found new so far. Like the
+// two below it may be called at any time.
+func (w *Writer) NewBytes() int64 { return w.newBytes.Load() }
+
+// StoredBytes says what its blocks take in the packs so far, padding and
+// trailers not counted.
 func (w *Writer) StoredBytes() int64 { return w.storedBytes.Load() }
+
+// DeltaBlocks counts those of its blocks that have a dictionary.
 func (w *Writer) DeltaBlocks() int64 { return w.deltaBlocks.Load() }
 
 // Commit makes the snapshot m, all of whose lanes were flushed, part of the
