@@ -10,7 +10,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST)
 
 build: ## the static binary bin/backupd
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/backupd ./cmd/backupd
+	CGO_ENABLED=0 $(GO) build -buildvcs=auto -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/backupd ./cmd/backupd
 
 test: need ## all tests that end within ten minutes, then the concurrent packages under the race detector
 	$(GO) test -timeout 9m ./...
