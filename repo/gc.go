@@ -263,7 +263,7 @@ func (r *Repo) condemn(ctx context.Context, packs []crypto.PackID) (string, erro
 	}
 	name := tombDir + "/" + id.String()
 	body := tombBody{}
-	for _, p := range packs {
+	for _, p := range packs[:min(len(packs), maxTombPacks)] { // a note need not be complete
 		body.Packs = append(body.Packs, p.String())
 	}
 	sealed, err := r.files.seal(name, sealedHeader{kind: sealedTomb, writer: r.writer, seq: 1}, &body)

@@ -372,5 +372,10 @@ func (r *Repo) openPack(ctx context.Context, number uint32) (*pack, error) {
 	if !ok {
 		return nil, fmt.Errorf("pack %d: %w: it was removed", number, ErrNotFound)
 	}
-	return openPackFile(ctx, r.store, r.keys.pack, r.id, int64(r.config.PackSize), number, info)
+	p, err := openPackFile(ctx, r.store, r.keys.pack, r.id, int64(r.config.PackSize), number, info)
+	if err == nil && p.trailer.header.epoch != r.config.KeyEpoch {
+		p.object.Close()
+		return nil, fmt.Errorf("pack %s: %w: it says key epoch %d, the repository has %d", info.id, ErrDamaged, p.trailer.header.epoch, r.config.KeyEpoch)
+	}
+	return p, err
 }
