@@ -217,7 +217,7 @@ func TestFormat_IndependentReader(t *testing.T) {
 	if err := r.Undelete(t.Context(), one.ID); err != nil {
 		t.Fatal(err)
 	}
-	if three == nil || len(r.Snapshots()) != 2 {
+	if len(r.Snapshots()) != 2 {
 		t.Fatalf("%d snapshots, want 2", len(r.Snapshots()))
 	}
 
@@ -235,13 +235,16 @@ func TestFormat_IndependentReader(t *testing.T) {
 		if len(parts) != 2 {
 			t.Fatalf("gc %v: the stranger finds %d snapshots, want 2", gc, len(parts))
 		}
-		for i, want := range []*treeOf{first, third} {
-			root, err := strangeDecode(parts[i].Root)
+		for id, want := range map[string]*treeOf{one.ID: first, three.ID: third} {
+			if len(parts[id]) != 1 {
+				t.Fatalf("gc %v: snapshot %s has %d parts", gc, id, len(parts[id]))
+			}
+			root, err := strangeDecode(parts[id][0].Root)
 			if err == nil {
 				err = want.sameAs(s, root)
 			}
 			if err != nil {
-				t.Errorf("gc %v: snapshot %d: %v", gc, i, err)
+				t.Errorf("gc %v: snapshot %s: %v", gc, id, err)
 			}
 		}
 		if s.deltas == 0 {

@@ -70,8 +70,8 @@ type strangeBody struct {
 var le = binary.LittleEndian
 
 // openStranger opens the repository in dir with the 32 bytes of a key file, and returns the parts of
-// all live snapshots.
-func openStranger(dir fs.FS, secret []byte) (*stranger, []strangePart, error) {
+// all live snapshots by their ids.
+func openStranger(dir fs.FS, secret []byte) (*stranger, map[string][]strangePart, error) {
 	r := &stranger{copies: map[strangeID][]*strangeBlock{}, ids: map[byte]*crypto.Hasher{}}
 	text, err := fs.ReadFile(dir, "format")
 	if err != nil {
@@ -162,7 +162,7 @@ func (r *stranger) openSealed(dir fs.FS, name string, purpose crypto.Purpose, ki
 }
 
 // snapshots reads the chain of every writer.
-func (r *stranger) snapshots(dir fs.FS) ([]strangePart, error) {
+func (r *stranger) snapshots(dir fs.FS) (map[string][]strangePart, error) {
 	names, err := fs.Glob(dir, "snapshots/*") // sorted: by writer, then number
 	bodies, hashes := map[string]*strangeBody{}, map[string]string{}
 	for _, name := range names {
@@ -196,10 +196,10 @@ func (r *stranger) snapshots(dir fs.FS) ([]strangePart, error) {
 			forgotten[strangePlace(b.Forget.Writer, b.Forget.Seq)] = true
 		}
 	}
-	var live []strangePart
+	live := map[string][]strangePart{}
 	for _, name := range names {
 		if m := bodies[name].Snapshot; m != nil && !forgotten[name] {
-			live = append(live, m.Parts...)
+			live[m.ID] = m.Parts
 		}
 	}
 	return live, err
