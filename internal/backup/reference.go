@@ -17,13 +17,17 @@ import (
 // a small edit leaves the boundaries around it, so a new chunk whose ends lie
 // near those of an old one, and whose length is nearly the same, is that chunk
 // edited. Lengths are as good as random, so a false match is rare and costs
-// one poor dictionary.
+// one poor dictionary. Where something was inserted and no unchanged chunk shows
+// how much, the lengths of three chunks in a row do.
 type reference struct {
 	refs  []repo.Ref
 	offs  []int64           // of each chunk, and the end
 	byID  map[crypto.ID]int // where it first stands; several for one that stands more than once
 	drift int64             // old offset minus new offset
 	buf   []repo.Ref
+
+	last  [2]int64        // lengths of the two new chunks before
+	byLen map[int64][]int // chunks by length, in steps of lengthStep; made when the place is lost
 }
 
 const (
@@ -36,6 +40,12 @@ const (
 	// begin, sameLength how much its length may differ.
 	nearEnough = 48 << 10
 	sameLength = 1 << 10
+	// lengthStep is how much the lengths of three edited chunks in a row may
+	// differ to find the place again once it is lost. Three at random agree
+	// about once in 10^8.
+	lengthStep = 128
+	// maxCrowd bounds how many chunks of about one length are looked at.
+	maxCrowd = 1 << 10
 )
 
 // skipDeltas is the size from which a file is looked up in base.deltas. The
@@ -126,6 +136,7 @@ func (g *reference) find(id crypto.ID, i int) (int, bool) {
 // has too there are none: it is stored already.
 func (g *reference) like(off int64, ref repo.Ref) []repo.Ref {
 	n := int64(ref.Len)
+	defer func() { g.last = [2]int64{g.last[1], n} }()
 	at := off + g.drift
 	// The old chunk that begins nearest to where this one is expected.
 	i := sort.Search(len(g.refs), func(i int) bool { return g.offs[i] >= at })
@@ -145,6 +156,9 @@ func (g *reference) like(off int64, ref repo.Ref) []repo.Ref {
 			best, bestDiff = j, d
 		}
 	}
+	if best < 0 {
+		best = g.search(n)
+	}
 	if best >= 0 {
 		g.drift = g.offs[best] - off
 		at = g.offs[best]
@@ -156,5 +170,36 @@ func (g *reference) like(off int64, ref repo.Ref) []repo.Ref {
 	}
 	return g.buf
 }
+
+// search looks all over the old version for the only chunk that has about the
+// length n and comes after two that have about the lengths of the last two; -1
+// when there is none, or more than one.
+func (g *reference) search(n int64) int {
+	if g.byLen == nil {
+		g.byLen = make(map[int64][]int)
+		for j := range g.refs {
+			step := int64(g.refs[j].Len) / lengthStep
+			g.byLen[step] = append(g.byLen[step], j)
+		}
+	}
+	found := -1
+	for step := n/lengthStep - 1; step <= n/lengthStep+1; step++ {
+		if len(g.byLen[step]) > maxCrowd {
+			return -1 // such as the greatest length there is
+		}
+		for _, j := range g.byLen[step] {
+			if j < 2 || !g.about(j, n) || !g.about(j-1, g.last[1]) || !g.about(j-2, g.last[0]) {
+				continue
+			}
+			if found >= 0 {
+				return -1
+			}
+			found = j
+		}
+	}
+	return found
+}
+
+func (g *reference) about(j int, n int64) bool { return abs(int64(g.refs[j].Len)-n) <= lengthStep }
 
 func abs(n int64) int64 { return max(n, -n) }

@@ -1,0 +1,244 @@
+package backup_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/generalbots/backupd/internal/backup"
+	"github.com/generalbots/backupd/internal/store"
+	"github.com/generalbots/backupd/repo"
+)
+
+func TestRun_TypesNameTheirBases(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "f", []byte("x"))
+	settle()
+	v := newVault(t, store.NewMem())
+	run := func(typ backup.Type) (*repo.Manifest, string) {
+		rep, err := v.try(t, t.Context(), newTree(t, dir), options(typ))
+		must(t, err)
+		v.wantTree(t, clean(t, rep.Snapshot), dir)
+		return rep.Snapshot, strings.Join(rep.Notes, "\n")
+	}
+	promoted, notes := run(backup.Incremental)
+	if promoted.Type != "full" || promoted.BaseID != "" || !strings.Contains(notes, "no snapshot to base a incremental backup on") {
+		t.Errorf("without a base: got %s on %q, notes %q", promoted.Type, promoted.BaseID, notes)
+	}
+	inc1, _ := run(backup.Incremental)
+	inc2, _ := run(backup.Incremental)
+	diff, _ := run(backup.Differential)
+	if inc1.BaseID != promoted.ID || inc2.BaseID != inc1.ID || diff.BaseID != promoted.ID || diff.Type != "differential" {
+		t.Errorf("got bases %s, %s, %s", inc1.BaseID, inc2.BaseID, diff.BaseID)
+	}
+	full, _ := run(backup.Full)
+	if full.Type != "full" || full.Totals.BytesRead != 1 || full.Totals.Unchanged != 1 || full.Totals.BytesNew != 0 {
+		t.Errorf("full: got %+v, want everything read and nothing stored", full.Totals)
+	}
+	diff, _ = run(backup.Differential)
+	inc, _ := run(backup.Incremental)
+	if diff.BaseID != full.ID || inc.BaseID != diff.ID || inc.Parts[0].Generation != diff.Parts[0].Generation+1 {
+		t.Errorf("after the second full one: got bases %s and %s, generation %d", diff.BaseID, inc.BaseID, inc.Parts[0].Generation)
+	}
+}
+
+func TestRun_TakesOnlyABaseOfTheSameSourceAndHost(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "f", []byte("x"))
+	settle()
+	v := newVault(t, store.NewMem())
+	clean(t, v.run(t, newTree(t, dir), backup.Full))
+	for name, change := range map[string]func(o *backup.Options){
+		"host":   func(o *backup.Options) { o.Host = "there" },
+		"source": func(o *backup.Options) { o.Part.Source = "other" },
+		"kind":   func(o *backup.Options) { o.Part.Kind = "sqlite" },
+		"paths":  func(o *backup.Options) { o.Part.Paths = [][]byte{[]byte("/data"), []byte("/more")} },
+	} {
+		o := options(backup.Incremental)
+		change(&o)
+		for _, want := range []string{"full", "incremental"} {
+			rep, err := v.try(t, t.Context(), newTree(t, dir), o)
+			must(t, err)
+			if got := rep.Snapshot.Type; got != want {
+				t.Errorf("other %s: got %s, want %s", name, got, want)
+			}
+			slices.Reverse(o.Part.Paths) // their order does not matter
+		}
+	}
+}
+
+func TestRun_DoesNotTrustASnapshotFromTheFuture(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "f", []byte("x"))
+	settle()
+	v := newVault(t, store.NewMem())
+	// Two snapshots, of which the second claims to be of tomorrow.
+	first := clean(t, v.run(t, newTree(t, dir), backup.Full))
+	fake := func() {
+		r := v.open(t)
+		defer r.Close()
+		w, err := r.NewWriter(t.Context(), repo.WriterOptions{})
+		must(t, err)
+		defer w.Close()
+		m := *first
+		at := time.Now().Add(24 * time.Hour)
+		m.ID, err = r.NewID(at)
+		must(t, err)
+		m.CreatedAt = at
+		m.Parts = slices.Clone(m.Parts)
+		m.Parts[0].StartedAt = at
+		must(t, w.Commit(t.Context(), &m))
+	}
+	fake()
+	rep, err := v.try(t, t.Context(), newTree(t, dir), options(backup.Incremental))
+	must(t, err)
+	if m := rep.Snapshot; m.BaseID != first.ID || m.Totals.BytesRead != 0 || !strings.Contains(strings.Join(rep.Notes, "\n"), "clock went backwards") {
+		t.Errorf("got base %s, %d bytes read, notes %q; want the sane snapshot", m.BaseID, m.Totals.BytesRead, rep.Notes)
+	}
+	// Without a sane one everything is read.
+	r := v.open(t)
+	must(t, r.Forget(t.Context(), first.ID, rep.Snapshot.ID))
+	r.Close()
+	rep, err = v.try(t, t.Context(), newTree(t, dir), options(backup.Incremental))
+	must(t, err)
+	if m := rep.Snapshot; m.BaseID == "" || m.Totals.BytesRead != 1 || m.Type != "incremental" {
+		t.Errorf("got base %q and %d bytes read, want the only base there is, unread nothing", m.BaseID, m.Totals.BytesRead)
+	}
+}
+
+func TestRun_HealsALostPack(t *testing.T) {
+	dir := t.TempDir()
+	sample(t, dir)
+	settle()
+	v := newVault(t, store.NewMem())
+	v.state = t.TempDir()
+	clean(t, v.run(t, newTree(t, dir), backup.Full))
+	infos, err := v.st.List(t.Context(), "packs")
+	must(t, err)
+	for _, in := range infos {
+		must(t, v.st.Remove(t.Context(), in.Name))
+		src := newTree(t, dir)
+		m := clean(t, v.run(t, src, backup.Incremental))
+		v.wantTree(t, m, dir)
+		if src.left.Load() != src.released.Load() {
+			t.Error("a directory was not released")
+		}
+	}
+	// What the first snapshots had is back by its ids, apart from lost pages.
+	if m := clean(t, v.run(t, newTree(t, dir), backup.Incremental)); m.Totals.BytesNew != 0 {
+		t.Errorf("%d bytes were stored again", m.Totals.BytesNew)
+	}
+	forgetLost(t, v)
+}
+
+// forgetLost leaves the latest snapshot only: those before it may lack pages
+// that nobody could make again.
+func forgetLost(t *testing.T, v *vault) {
+	t.Helper()
+	r := v.open(t)
+	defer r.Close()
+	var ids []string
+	for _, s := range r.Snapshots() {
+		ids = append(ids, s.ID)
+	}
+	must(t, r.Forget(t.Context(), ids[:len(ids)-1]...))
+	_, err := r.GC(t.Context(), repo.GCOptions{}, new(repo.GCProgress))
+	must(t, err)
+}
+
+func TestRun_LostLargeFileIsReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "large", random(1, 3*backup.LargeFile))
+	must(t, os.Link(filepath.Join(dir, "large"), filepath.Join(dir, "second name")))
+	write(t, dir, "small", random(2, 1000))
+	settle()
+	v := newVault(t, store.NewMem())
+	v.state = t.TempDir()
+	clean(t, v.run(t, newTree(t, dir), backup.Full))
+	infos, err := v.st.List(t.Context(), "packs")
+	must(t, err)
+	slices.SortFunc(infos, func(a, b store.Info) int { return int(b.Size - a.Size) })
+	must(t, v.st.Remove(t.Context(), infos[0].Name))
+	m := clean(t, v.run(t, newTree(t, dir), backup.Incremental))
+	v.wantTree(t, m, dir)
+	if c := m.Totals; c.Unchanged != 3 || c.BytesNew < 3*backup.LargeFile {
+		t.Errorf("got %+v, want all stored again and none called changed", c)
+	}
+}
+
+// generations makes the snapshots of a lineage, the given ones only.
+func generations(t *testing.T, have ...uint64) (snaps []*repo.Snapshot, part *repo.Part) {
+	t.Helper()
+	for _, g := range have {
+		p := repo.Part{Source: "s", Kind: "files", Generation: g}
+		must(t, p.SetRoot(&repo.Entry{Type: repo.TypeDirectory, UID: uint32(g), Nlink: 2}))
+		snaps = append(snaps, &repo.Snapshot{Manifest: repo.Manifest{ID: fmt.Sprint(g), Host: "h", Parts: []repo.Part{p}}})
+	}
+	return snaps, &repo.Part{Source: "s", Kind: "files"}
+}
+
+func TestDeltaRoot_ClearsTheLowestBit(t *testing.T) {
+	upTo := func(n uint64) (all []uint64) {
+		for g := range n {
+			all = append(all, g)
+		}
+		return all
+	}
+	for _, c := range []struct {
+		have []uint64 // the last one is the base; the new version is one after it
+		want uint32
+	}{
+		{upTo(1), 0},              // 1 → 0
+		{upTo(2), 0},              // 2 → 0
+		{upTo(3), 2},              // 3 → 2
+		{upTo(4), 0},              // 4 → 0
+		{upTo(6), 4},              // 6 → 4
+		{upTo(8), 0},              // 8 → 0
+		{upTo(12), 8},             // 12 → 8
+		{upTo(16), 0},             // 16 → 0, sixteen back
+		{upTo(32), 16},            // 32 → 0 would be too far
+		{upTo(48), 32},            //
+		{[]uint64{1, 2, 3}, 1},    // 0 is gone: the nearest after it
+		{[]uint64{0, 3}, 0},       //
+		{[]uint64{3}, 3},          // only the base is left
+		{[]uint64{0, 5}, 5},       // 6 → 4 is gone, 0 lies too far back
+		{[]uint64{0, 2, 2, 2}, 2}, // differentials share a generation
+	} {
+		snaps, part := generations(t, c.have...)
+		last := len(snaps) - 1
+		if got := backup.DeltaGeneration(snaps[:last], snaps[last], part, "h"); got != c.want {
+			t.Errorf("with %v: got %d, want %d", c.have, got, c.want)
+		}
+		if got := backup.DeltaGeneration(snaps[:last], snaps[last], part, "another host"); uint64(got) != c.have[last] {
+			t.Errorf("with %v of another host: got %d, want the base", c.have, got)
+		}
+	}
+}
+
+func TestDeltaRoot_DepthGrowsWithTheLogarithm(t *testing.T) {
+	depth := []int{0}
+	for n := uint64(1); n < 1000; n++ {
+		var have []uint64
+		for g := n - min(n, 2*backup.MaxSkip); g < n; g++ {
+			have = append(have, g)
+		}
+		snaps, part := generations(t, have...)
+		last := len(snaps) - 1
+		from := uint64(backup.DeltaGeneration(snaps[:last], snaps[last], part, "h"))
+		if from >= n || n-from > backup.MaxSkip {
+			t.Fatalf("version %d leans on %d", n, from)
+		}
+		depth = append(depth, depth[from]+1)
+	}
+	// Beyond sixteen versions it is one more for every sixteen; the format's
+	// limit then has a block stored plain.
+	for n, d := range depth[:256] {
+		if d > 4+n/backup.MaxSkip {
+			t.Errorf("version %d lies %d deep", n, d)
+		}
+	}
+}

@@ -1,0 +1,85 @@
+package backup_test
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/generalbots/backupd/internal/backup"
+	"github.com/generalbots/backupd/internal/store"
+)
+
+func TestRun_StoresLittleMoreThanTheChangedRows(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	dump := rows(rng, 20<<20)
+	dir := t.TempDir()
+	v := newVault(t, store.NewMem())
+	store := func(data []byte) int64 {
+		write(t, dir, "dump.sql", data)
+		m := clean(t, v.run(t, newTree(t, dir), backup.Incremental))
+		v.wantTree(t, m, dir)
+		return m.Totals.BytesStored
+	}
+	first := store(dump)
+	if first < 1<<20 || first > 20<<20 {
+		t.Fatalf("the first version took %d bytes", first)
+	}
+
+	dump = rewrite(dump, rng, 0.01)
+	if got := store(dump); got > first/20 {
+		t.Errorf("1 %% of the rows rewritten: got %d bytes, the first version took %d", got, first)
+	}
+	dump = append(rows(rng, 300_000), dump...)
+	if got := store(dump); got > first/20 {
+		t.Errorf("rows inserted at the front: got %d bytes, the first version took %d", got, first)
+	}
+	// Both at once: the drift is not told by unchanged chunks alone.
+	dump = append(rows(rng, 100_000), rewrite(dump, rng, 0.01)...)
+	if got := store(dump); got > first/10 {
+		t.Errorf("1 %% rewritten behind an insertion: got %d bytes, the first version took %d", got, first)
+	}
+	if got := store(rows(rand.New(rand.NewPCG(2, 2)), len(dump))); got > first*21/20*int64(len(dump))/(20<<20) {
+		t.Errorf("rewritten from end to end: got %d bytes, the first version took %d", got, first)
+	}
+}
+
+func TestRun_SmallFilesAreDeltasToo(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	dir := t.TempDir()
+	v := newVault(t, store.NewMem())
+	text := rows(rng, 200_000)
+	write(t, dir, "page.html", text)
+	first := clean(t, v.run(t, newTree(t, dir), backup.Full)).Totals.BytesStored
+	write(t, dir, "page.html", rewrite(text, rng, 0.005))
+	m := clean(t, v.run(t, newTree(t, dir), backup.Incremental))
+	v.wantTree(t, m, dir)
+	if got := m.Totals.BytesStored; got > first/8 {
+		t.Errorf("got %d bytes, the first version took %d", got, first)
+	}
+}
+
+func TestRun_ManyVersionsAllComeBack(t *testing.T) {
+	rng := rand.New(rand.NewPCG(4, 4))
+	dir := t.TempDir()
+	v := newVault(t, store.NewMem())
+	v.state = t.TempDir()
+	text := rows(rng, 2<<20)
+	var versions [][]byte
+	for range 20 {
+		write(t, dir, "dump.sql", text)
+		clean(t, v.run(t, newTree(t, dir), backup.Incremental))
+		versions = append(versions, text)
+		text = rewrite(text, rng, 0.01)
+	}
+	r := v.open(t)
+	snaps := r.Snapshots()
+	r.Close()
+	if len(snaps) != len(versions) {
+		t.Fatalf("got %d snapshots, want %d", len(snaps), len(versions))
+	}
+	for i, s := range snaps {
+		if got := v.read(t, &s.Manifest)["dump.sql"]; !bytes.Equal(got.data, versions[i]) {
+			t.Errorf("version %d came back with other bytes", i)
+		}
+	}
+}
