@@ -335,7 +335,28 @@ func (g *garbage) forgetIndex(ctx context.Context, packs []uint32) error {
 			return nil
 		}
 	}
-	return r.eachTrailer(ctx, packs, func(_ uint32, t *trailer) error {
+	// The index keeps one copy of each chunk, and that may be the one that
+	// goes: the packs that have another one are entered anew. Their records go
+	// first, so that a crash in between leaves packs to be read again, and not
+	// chunks that nobody finds.
+	goes := make(map[uint32]bool, len(packs))
+	for _, n := range packs {
+		goes[n] = true
+	}
+	anew := make(map[uint32]bool)
+	for _, w := range g.winners {
+		anew[w.pack] = true
+	}
+	var stay []uint32
+	for _, n := range r.catalog.all(kindData) {
+		if !goes[n] && (anew[n] || n > g.packs[len(g.packs)-1]) {
+			stay = append(stay, n)
+			if err := idx.RemovePack(r.catalog.info(n).id, nil); err != nil {
+				return err
+			}
+		}
+	}
+	err := r.eachTrailer(ctx, packs, func(_ uint32, t *trailer) error {
 		if t.header.kind != kindData {
 			return nil
 		}
@@ -345,5 +366,11 @@ func (g *garbage) forgetIndex(ctx context.Context, packs []uint32) error {
 			ids = append(ids, id)
 		}
 		return idx.RemovePack(t.header.pack, ids)
+	})
+	if err != nil {
+		return err
+	}
+	return r.eachTrailer(ctx, stay, func(_ uint32, t *trailer) error {
+		return idx.AddPack(t.header.pack, t.entries())
 	})
 }
