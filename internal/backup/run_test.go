@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -425,35 +424,6 @@ func TestRun_OneWriterAtATime(t *testing.T) {
 	}
 	clean(t, v.run(t, src, backup.Full))
 	clean(t, v.run(t, newTree(t, dir), backup.Full))
-}
-
-func TestRun_MemoryDoesNotGrowWithTheNumberOfFiles(t *testing.T) {
-	peak := func(dirs int) uint64 {
-		st, err := store.MakeDir(t.Context(), t.TempDir())
-		must(t, err)
-		t.Cleanup(func() { st.Close() })
-		v := newVault(t, st)
-		same := []byte("the same content in every file, so that no table grows")
-		var most uint64
-		src := &synthetic{dirs: dirs, perDir: 200, content: func(string) []byte { return same },
-			at: source.Time{Sec: time.Now().Unix() - 1000, Nsec: 1}}
-		src.seen = func(n int) {
-			if n%(dirs*40) != 0 {
-				return
-			}
-			runtime.GC()
-			var m runtime.MemStats
-			runtime.ReadMemStats(&m)
-			most = max(most, m.HeapAlloc)
-		}
-		clean(t, v.run(t, src, backup.Full))
-		clean(t, v.run(t, src, backup.Incremental))
-		return most
-	}
-	small, big := peak(10), peak(100)
-	if big > small+8<<20 {
-		t.Errorf("got %d bytes of heap for 2,000 files and %d for 20,000", small, big)
-	}
 }
 
 func TestRun_LeavesNothingBehindAfterRandomTrees(t *testing.T) {
