@@ -6,6 +6,6 @@ go=${GO:-go}
 for package in $($go list ./...); do
 	for target in $($go test -list '^Fuzz' "$package" | grep '^Fuzz' || true); do
 		echo "== $package $target"
-		$go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$package"
+		$go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 1s "$package"
 	done
 done
