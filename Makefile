@@ -12,9 +12,10 @@ help: ## list the targets
 build: ## the static binary bin/backupd
 	CGO_ENABLED=0 $(GO) build -buildvcs=auto -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/backupd ./cmd/backupd
 
-test: need ## all tests that end within ten minutes, then the concurrent packages under the race detector
+test: need ## all tests that end within ten minutes, then what is concurrent under the race detector
 	$(GO) test -timeout 9m ./...
-	CGO_ENABLED=1 $(GO) test -race -short -timeout 9m $$($(GO) list ./... | grep -Ev '/(archtest|bench|chunker|crypto)$$')
+	CGO_ENABLED=1 $(GO) test -race -timeout 9m ./internal/durable ./internal/store ./internal/source ./internal/backup ./internal/restore
+	CGO_ENABLED=1 $(GO) test -race -timeout 9m -run 'TestWriter_|TestLane_|TestGC_|TestOpen_|TestChain_' ./repo
 
 race: need ## every test at full length under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 60m ./...

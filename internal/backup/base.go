@@ -81,7 +81,7 @@ func findBase(ctx context.Context, r *repo.Repo, o *Options, now time.Time) (*ba
 		return ahead, notes
 	}
 	if o.Type != Full {
-		notes = append(notes, fmt.Sprintf("there is no snapshot to base a %s backup on: this is a full one", o.Type))
+		notes = append(notes, "there is no snapshot to base this backup on: it becomes a full one")
 		o.Type = Full
 	}
 	return &base{}, notes

@@ -26,7 +26,7 @@ func TestRun_TypesNameTheirBases(t *testing.T) {
 		return rep.Snapshot, strings.Join(rep.Notes, "\n")
 	}
 	promoted, notes := run(backup.Incremental)
-	if promoted.Type != "full" || promoted.BaseID != "" || !strings.Contains(notes, "no snapshot to base a incremental backup on") {
+	if promoted.Type != "full" || promoted.BaseID != "" || !strings.Contains(notes, "no snapshot to base this backup on") {
 		t.Errorf("without a base: got %s on %q, notes %q", promoted.Type, promoted.BaseID, notes)
 	}
 	inc1, _ := run(backup.Incremental)

@@ -63,7 +63,7 @@ func (s *scan) detailsByName(e *Entry, d *Details) error {
 	fd, err := s.fds.trying(func() (int, error) { return openName(dir, e.Name, pathFlags) })
 	if err != nil {
 		if errnoOf(err) == unix.ENOENT {
-			err = ErrChanged
+			err = errGone
 		}
 		return err
 	}

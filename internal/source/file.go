@@ -45,7 +45,9 @@ func (f *Files) Open(e *Entry) (File, error) {
 	fd, err := s.fds.trying(func() (int, error) { return openName(dir, e.Name, flags) })
 	if err != nil {
 		switch errnoOf(err) {
-		case unix.ENOENT, unix.ELOOP, unix.ENXIO, unix.ENODEV:
+		case unix.ENOENT:
+			return nil, errGone
+		case unix.ELOOP, unix.ENXIO, unix.ENODEV:
 			return nil, ErrChanged
 		}
 		return nil, err

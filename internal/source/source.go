@@ -20,21 +20,26 @@ package source
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 )
 
 // Errors a caller may act on. Others are errors of the operating system; errors.Is finds fs.ErrPermission and the like
 // in them.
 var (
-	// ErrChanged says that a name no longer leads to what the scan saw there: it is gone, or something else took its
-	// place.
+	// ErrChanged says that a name no longer leads to what the scan saw there: something else took its place, or it is
+	// gone, which errors.Is finds as fs.ErrNotExist too.
 	ErrChanged = errors.New("changed since it was scanned")
 	// ErrReleased says that an entry was used after its directory was released, or after its scan was broken off.
 	ErrReleased = errors.New("used after its directory was released")
 	// ErrTooLarge says that what an entry carries beside its content is over a limit of this package.
 	ErrTooLarge = errors.New("over the limit")
 )
+
+// errGone is ErrChanged where nothing took the place.
+var errGone = fmt.Errorf("%w: %w", ErrChanged, fs.ErrNotExist)
 
 // Event tells what an [Entry] stands for in the order of a scan.
 type Event uint8
