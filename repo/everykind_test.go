@@ -232,17 +232,17 @@ var errUnsound = errors.New("not sound")
 // inspect opens the repository with some objects changed, checks it and reads
 // every file. problem is nil when nothing was found; the files that could be
 // read are returned by snapshot and name.
-func (k *everyKind) inspect(changed map[string][]byte, word string) (read map[string][]byte, rep *CheckReport, problem error, unnamed []error) {
+func (k *everyKind) inspect(changed map[string][]byte, word string) (read map[string][]byte, rep *CheckReport, unnamed []error, problem error) {
 	ctx := context.Background()
 	state := durable.FS(k.state.Crash(rand.New(rand.NewPCG(1, 1)), 100))
 	r, err := openWith(ctx, &layer{k.objects, changed}, []crypto.Credential{keyOf(word)}, Options{}, state)
 	if err != nil {
-		return nil, nil, err, nil
+		return nil, nil, nil, err
 	}
 	defer r.Close()
 	rep, err = r.Check(ctx, CheckOptions{ReadData: true}, &CheckProgress{})
 	if err != nil {
-		return nil, nil, err, nil
+		return nil, nil, nil, err
 	}
 	if !rep.Sound() {
 		problem = errUnsound
@@ -258,7 +258,7 @@ func (k *everyKind) inspect(changed map[string][]byte, word string) (read map[st
 			}
 		}
 	}
-	return read, rep, problem, unnamed
+	return read, rep, unnamed, problem
 }
 
 // readOne returns the bytes of one file of a snapshot.

@@ -71,7 +71,7 @@ func (k *everyKind) judge(d damage) error {
 	if d.word == "" {
 		d.word = "test"
 	}
-	read, rep, problem, unnamed := k.inspect(d.changed, d.word)
+	read, rep, unnamed, problem := k.inspect(d.changed, d.word)
 	if problem == nil && !d.silent {
 		return fmt.Errorf("%s: nobody noticed", d.what)
 	}
