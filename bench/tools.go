@@ -246,8 +246,12 @@ func (t *tool) inTarget(id, path, target string) (command, string) {
 	case "borg":
 		c.dir = target
 		return c, filepath.Join(target, path)
-	case "kopia":
-		return c, target // the snapshot's root, not its path
+	case "kopia": // the snapshot's root, not its path: a snapshot of one file becomes that file
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			landed := filepath.Join(target, filepath.Base(path))
+			return t.command(t.restore(t, id, landed)), landed
+		}
+		return c, target
 	}
 	return c, filepath.Join(target, path)
 }
