@@ -64,6 +64,7 @@ What could not be read, or changed while it was read, is listed, and the exit co
 	fl.StringVar(&f.stdin, "stdin", "", "take standard input for a file of that `NAME`, instead of PATHs")
 	fl.StringArrayVar(&f.tags, "tag", nil, "`TAG` the snapshot; may be given again")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "say what would be done; write nothing")
+	words(c, "type", "full", "incremental", "differential")
 	return c
 }
 
@@ -189,7 +190,7 @@ func splitList(b []byte) (paths []string) {
 // backupMeter shows how far a backup is. What it will come to is taken from the latest snapshot of the same paths, or
 // counted by a second scan beside the run.
 func (p *program) backupMeter(ctx context.Context, r *repo.Repo, src source.Source, o *backup.Options, prog *backup.Progress) (stop func()) {
-	if !p.terminal {
+	if p.terminal == nil {
 		return func() {}
 	}
 	var total atomic.Int64
@@ -208,7 +209,7 @@ func (p *program) backupMeter(ctx context.Context, r *repo.Repo, src source.Sour
 		}
 	}
 	halt := p.meter(2, func() reading {
-		return reading{what: "backing up", files: prog.Files.Load(), bytes: prog.Bytes.Load(), total: total.Load(), problems: prog.Problems.Load()}
+		return reading{what: "backing up", count: prog.Files.Load(), bytes: prog.Bytes.Load(), total: total.Load(), problems: prog.Problems.Load()}
 	})
 	return func() {
 		cancel()
@@ -262,8 +263,8 @@ func (p *program) showBackup(rep *backup.Report, dryRun bool) error {
 	if dryRun {
 		verb = "would make"
 	}
-	p.say("%s %s snapshot of %s files and %s directories, %s: %s new, %s changed, %s unchanged, %s removed",
-		verb, m.Type, countText(c.Files), countText(c.Dirs), bytesText(c.BytesTotal), countText(c.New), countText(c.Changed), countText(c.Unchanged), countText(c.Removed))
+	p.say("%s %s snapshot of %s and %s, %s: %s new, %s changed, %s unchanged, %s removed",
+		verb, m.Type, counted(c.Files, "file"), counted(c.Dirs, "directory"), bytesText(c.BytesTotal), countText(c.New), countText(c.Changed), countText(c.Unchanged), countText(c.Removed))
 	if !dryRun {
 		p.say("read %s, new %s, stored %s, in %s", bytesText(c.BytesRead), bytesText(c.BytesNew), bytesText(c.BytesStored), rounded(m.FinishedAt.Sub(m.StartedAt)))
 	}

@@ -9,10 +9,12 @@ import (
 
 func (p *program) catCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "cat ID PATH",
-		Short: "Print a file of a snapshot",
-		Long:  "Writes the content of one regular file to standard output. --json has no meaning here: the content is the data.",
-		Args:  cobra.ExactArgs(2),
+		Use:               "cat ID|latest PATH",
+		Short:             "Print a file of a snapshot",
+		Long:              "Writes the content of one regular file to standard output. --json has no meaning here: the content is the data.",
+		Example:           "  backupd repo cat latest /etc/fstab",
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: p.completeSnapshot,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p.printed = true
 			return p.withRepo(cmd.Context(), func(r *repo.Repo) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/generalbots/backupd/repo"
@@ -11,20 +12,20 @@ import (
 
 // debugCommand is the group of commands that look inside a repository.
 func (p *program) debugCommand() *cobra.Command {
-	c := group("debug", "Look inside a repository; nothing is ever changed",
-		"These commands show the objects of a repository as they are. They take the same flags as those below \"repo\". Ids may be cut short where that is unique.")
+	c := group("debug", "Look inside a repository; nothing is ever changed", `These commands show the objects of a repository as they are. They take the same flags as those below "repo".
+Ids may be cut short where that is unique.`)
 	p.access.flags(c.PersistentFlags())
 	c.AddCommand(
 		p.debugConfigCommand(), p.debugKeyCommand(), p.debugSnapshotCommand(), p.debugTreeCommand(), p.debugIndexCommand(),
-		p.debugPackCommand(), p.debugBlockCommand(), p.debugChunkCommand(),
+		p.debugPackCommand(), p.debugBlockCommand(), p.debugChunkCommand(), p.debugAuditCommand(),
 	)
 	return c
 }
 
 // look makes a command that opens the repository and looks at something.
-func (p *program) look(use, short string, args cobra.PositionalArgs, do func(ctx context.Context, r *repo.Repo, args []string) error) *cobra.Command {
+func (p *program) look(use, short, example string, args cobra.PositionalArgs, do func(ctx context.Context, r *repo.Repo, args []string) error) *cobra.Command {
 	return &cobra.Command{
-		Use: use, Short: short, Args: args,
+		Use: use, Short: short, Example: "  backupd debug " + example, Args: args,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.withRepo(cmd.Context(), func(r *repo.Repo) error { return do(cmd.Context(), r, args) })
 		},
@@ -43,7 +44,7 @@ type profileValue struct {
 }
 
 func (p *program) debugConfigCommand() *cobra.Command {
-	return p.look("config", "Show what was fixed when the repository was made", cobra.NoArgs, func(_ context.Context, r *repo.Repo, _ []string) error {
+	return p.look("config", "Show what was fixed when the repository was made", "config", cobra.NoArgs, func(_ context.Context, r *repo.Repo, _ []string) error {
 		c := r.Config()
 		v := struct {
 			Repository string         `json:"repository_id"`
@@ -77,7 +78,7 @@ type slotCostValue struct {
 }
 
 func (p *program) debugKeyCommand() *cobra.Command {
-	return p.look("key", "Show the key slots with their parameters", cobra.NoArgs, func(ctx context.Context, r *repo.Repo, _ []string) error {
+	return p.look("key", "Show the key slots with their parameters", "key", cobra.NoArgs, func(ctx context.Context, r *repo.Repo, _ []string) error {
 		slots, err := r.Keys(ctx)
 		if err != nil {
 			return err
@@ -89,16 +90,22 @@ func (p *program) debugKeyCommand() *cobra.Command {
 		if p.json {
 			return p.value(values)
 		}
-		return p.table("SLOT KIND EPOCH PASSES MEMORY THREADS LABEL", func(row func(...any)) {
+		p.table("SLOT KIND >EPOCH >PASSES >MEMORY >THREADS LABEL", func(row func(...any)) {
 			for _, v := range values {
-				row(v.Slot, v.Kind, v.Epoch, v.Time, bytesText(int64(v.MemoryKiB)<<10), v.Threads, printable(v.Label))
+				kind := strings.ReplaceAll(v.Kind, "_", " ")
+				if v.Time == 0 { // only a passphrase is made hard to guess
+					row(v.Slot, kind, v.Epoch, "-", "-", "-", printable(v.Label))
+					continue
+				}
+				row(v.Slot, kind, v.Epoch, v.Time, bytesText(int64(v.MemoryKiB)<<10), v.Threads, printable(v.Label))
 			}
 		})
+		return nil
 	})
 }
 
 func (p *program) debugSnapshotCommand() *cobra.Command {
-	return p.look("snapshot ID", "Show the whole manifest of a snapshot, as JSON", cobra.ExactArgs(1), func(ctx context.Context, r *repo.Repo, args []string) error {
+	return p.look("snapshot ID|latest", "Show the whole manifest of a snapshot, as JSON", "snapshot latest", cobra.ExactArgs(1), func(ctx context.Context, r *repo.Repo, args []string) error {
 		s, err := named(r.Resolve(args[0]))
 		if err != nil {
 			return err
@@ -107,12 +114,12 @@ func (p *program) debugSnapshotCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return p.value(m)
+		return p.manifest(m)
 	})
 }
 
 func (p *program) debugIndexCommand() *cobra.Command {
-	return p.look("index", "Compare the index of this host with the packs of the repository", cobra.NoArgs, func(_ context.Context, r *repo.Repo, _ []string) error {
+	return p.look("index", "Compare the index of this host with the packs of the repository", "index", cobra.NoArgs, func(_ context.Context, r *repo.Repo, _ []string) error {
 		s, err := named(r.IndexState())
 		if err != nil {
 			return err
@@ -120,7 +127,8 @@ func (p *program) debugIndexCommand() *cobra.Command {
 		if p.json {
 			return p.value(s)
 		}
-		p.print("directory  %s\nknown      %d packs\nmissing    %d packs, which the next backup reads into it\nstale      %d packs that are gone", printable(s.Dir), s.Known, s.Missing, s.Stale)
+		p.print("directory  %s\nknown      %s\nmissing    %s, which the next backup reads into it\nstale      %s that the repository no longer has",
+			printable(s.Dir), counted(s.Known, "data pack"), counted(s.Missing, "data pack"), counted(s.Stale, "pack"))
 		if s.Problem != "" {
 			p.print("problem    %s", printable(s.Problem))
 		}
@@ -148,19 +156,16 @@ type chunkSpot struct {
 }
 
 func (p *program) debugTreeCommand() *cobra.Command {
-	return p.look("tree ID [PATH]", "Show the pages and chunks of a directory or file of a snapshot", cobra.RangeArgs(1, 2), func(ctx context.Context, r *repo.Repo, args []string) error {
-		at := "/"
-		if len(args) == 2 {
-			at = clean(args[1])
-		}
+	return p.look("tree ID|latest [PATH]", "Show the pages and chunks of a directory or file of a snapshot", "tree latest /etc/fstab", cobra.RangeArgs(1, 2), func(ctx context.Context, r *repo.Repo, args []string) error {
 		t, err := openTree(r, args[0])
 		if err != nil {
 			return err
 		}
-		found, err := t.find(ctx, at)
+		found, err := t.find(ctx, pathArgument(args))
 		if err != nil {
 			return err
 		}
+		at := clean(pathArgument(args))
 		values := []treeValue{}
 		for _, e := range found {
 			v, err := t.describe(ctx, at, e)
@@ -221,7 +226,7 @@ func entryIDs(at string, e *repo.Entry) treeValue {
 func (p *program) printTree(v *treeValue, indent string) {
 	line := fmt.Sprintf("%s%s %s  %s", indent, v.Type, printable(v.Path), bytesText(v.Bytes))
 	if v.Type == "directory" {
-		line += fmt.Sprintf(", %s entries, %s files below", countText(v.Entries), countText(v.Files))
+		line += fmt.Sprintf(", %s, %s below", counted(v.Entries, "entry"), counted(v.Files, "file"))
 	}
 	if v.Root != "" {
 		line += fmt.Sprintf(", root %s at level %d", v.Root, v.Level)

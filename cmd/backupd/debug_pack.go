@@ -10,7 +10,7 @@ import (
 )
 
 func (p *program) debugPackCommand() *cobra.Command {
-	return p.look("pack [PACK]", "List the packs, or the blocks of one", cobra.MaximumNArgs(1), func(ctx context.Context, r *repo.Repo, args []string) error {
+	return p.look("pack [PACK]", "List the packs, or the blocks of one", "pack 328c", cobra.MaximumNArgs(1), func(ctx context.Context, r *repo.Repo, args []string) error {
 		if len(args) == 0 {
 			return p.packs(r.Packs())
 		}
@@ -22,11 +22,12 @@ func (p *program) debugPackCommand() *cobra.Command {
 			return p.value(pack)
 		}
 		p.print("pack     %s\nkind     %s\nsize     %s, %s of it padding\nwriter   %s\nepoch    %d\n", pack.ID, pack.Kind, bytesText(pack.Size), bytesText(pack.Padding), pack.Writer, pack.KeyEpoch)
-		return p.table("BLOCK CODEC DEPTH OFFSET SEALED PLAIN REACH DICTIONARY CHUNKS", func(row func(...any)) {
+		p.table("BLOCK CODEC >DEPTH >OFFSET >SEALED >PLAIN >REACH >DICTIONARY >CHUNKS", func(row func(...any)) {
 			for _, b := range pack.Blocks {
 				row(b.Block, b.Codec, b.Depth, b.Offset, b.Sealed, b.Plain, b.Reach, len(b.Dictionary), len(b.Chunks))
 			}
 		})
+		return nil
 	})
 }
 
@@ -43,11 +44,12 @@ func (p *program) packs(list []repo.PackInfo) error {
 		}
 		return p.value(values)
 	}
-	return p.table("PACK KIND SIZE", func(row func(...any)) {
+	p.table("PACK KIND >SIZE", func(row func(...any)) {
 		for _, x := range list {
 			row(x.ID, x.Kind, bytesText(x.Size))
 		}
 	})
+	return nil
 }
 
 // dictionaryValue is a chunk of a block's dictionary and where it is taken from.
@@ -58,7 +60,7 @@ type dictionaryValue struct {
 
 func (p *program) debugBlockCommand() *cobra.Command {
 	var raw bool
-	c := p.look("block PACK BLOCK", "Explain how a block is stored: codec, depth, reach, dictionary, chunks", cobra.ExactArgs(2), func(ctx context.Context, r *repo.Repo, args []string) error {
+	c := p.look("block PACK BLOCK", "Explain how a block is stored: codec, depth, reach, dictionary, chunks", "block 328c 0", cobra.ExactArgs(2), func(ctx context.Context, r *repo.Repo, args []string) error {
 		pack, err := named(r.InspectPack(ctx, args[0]))
 		if err != nil {
 			return err
@@ -102,14 +104,14 @@ func (p *program) explainBlock(ctx context.Context, r *repo.Repo, pack *repo.Pac
 	}
 	p.print("block    %d of pack %s (%s)", b.Block, pack.ID, pack.Kind)
 	p.print("stored   %s at offset %d, sealed", bytesText(int64(b.Sealed)), b.Offset)
-	p.print("decoded  %s in %d chunks", bytesText(int64(b.Plain)), len(b.Chunks))
+	p.print("decoded  %s in %s", bytesText(int64(b.Plain)), counted(len(b.Chunks), "chunk"))
 	switch b.Codec {
 	case "stored":
 		p.print("codec    stored: it would not compress")
 	case "zstd":
 		p.print("codec    zstd: compressed by itself")
 	case "delta":
-		p.print("codec    delta: compressed against %d chunks of earlier blocks, %d deep", len(b.Dictionary), b.Depth)
+		p.print("codec    delta: compressed against %s of earlier blocks, %d deep", counted(len(b.Dictionary), "chunk"), b.Depth)
 	}
 	p.print("reach    %s are decoded to read it, dictionaries included", bytesText(int64(b.Reach)))
 	for _, d := range dictionary {
@@ -122,7 +124,7 @@ func (p *program) explainBlock(ctx context.Context, r *repo.Repo, pack *repo.Pac
 }
 
 func (p *program) debugChunkCommand() *cobra.Command {
-	return p.look("chunk ID", "Name every pack and block that holds a copy of a chunk", cobra.ExactArgs(1), func(ctx context.Context, r *repo.Repo, args []string) error {
+	return p.look("chunk ID", "Name every pack and block that holds a copy of a chunk", "chunk 5f2a91", cobra.ExactArgs(1), func(ctx context.Context, r *repo.Repo, args []string) error {
 		copies, err := named(r.Copies(ctx, args[0]))
 		if err != nil {
 			return err
@@ -130,11 +132,12 @@ func (p *program) debugChunkCommand() *cobra.Command {
 		if p.json {
 			return p.value(copies)
 		}
-		p.print("chunk %s, %d bytes of %s, %d copies; the first counts", copies[0].ID, copies[0].Length, copies[0].Kind, len(copies))
-		return p.table("PACK BLOCK CODEC DEPTH", func(row func(...any)) {
+		p.print("chunk %s, %s of %s, %s; the first counts", copies[0].ID, counted(int64(copies[0].Length), "byte"), copies[0].Kind, counted(len(copies), "copy"))
+		p.table("PACK >BLOCK CODEC >DEPTH", func(row func(...any)) {
 			for _, c := range copies {
 				row(c.Pack, c.Block, c.Codec, c.Depth)
 			}
 		})
+		return nil
 	})
 }

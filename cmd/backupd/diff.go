@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 
 	"github.com/generalbots/backupd/repo"
@@ -9,11 +10,13 @@ import (
 
 func (p *program) diffCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "diff ID ID",
+		Use:   "diff ID ID|latest",
 		Short: "Show what was added, changed and removed from one snapshot to another",
 		Long: `Prints a line for each path that differs: + added, - removed, M content changed, m only metadata changed; then the size
 (of what changed: both), then the path.`,
-		Args: cobra.ExactArgs(2),
+		Example:           "  backupd repo diff 01j9 latest",
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: p.completeSnapshots,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.withRepo(cmd.Context(), func(r *repo.Repo) error {
 				a, err := named(r.Resolve(args[0]))
@@ -71,11 +74,7 @@ func (t *diffTotals) add(c *repo.Change) {
 
 func (p *program) diff(r *repo.Repo, cmd *cobra.Command, a, b *repo.Snapshot) error {
 	var totals diffTotals
-	var values *list
-	if p.json {
-		fmt.Fprintf(p.stdout, `{"from":%q,"to":%q,"changes":`, a.ID, b.ID)
-		values = p.list()
-	}
+	values := p.list(fmt.Sprintf(`{"from":%q,"to":%q,"changes":`, a.ID, b.ID))
 	for c, err := range r.Diff(cmd.Context(), a, b) {
 		if err != nil {
 			return err
@@ -92,15 +91,11 @@ func (p *program) diff(r *repo.Repo, cmd *cobra.Command, a, b *repo.Snapshot) er
 	if !p.json {
 		return nil
 	}
-	if err := values.close(); err != nil {
+	tail, err := json.Marshal(totals)
+	if err != nil {
 		return err
 	}
-	fmt.Fprint(p.stdout, `,"totals":`)
-	if err := p.value(totals); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintln(p.stdout, "}")
-	return err
+	return values.end(`,"totals":` + string(tail) + "}")
 }
 
 func changeOf(c *repo.Change) changeValue {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 
 	"github.com/generalbots/backupd/repo"
 	"github.com/spf13/cobra"
@@ -12,24 +13,21 @@ import (
 
 func (p *program) dumpCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "dump ID [PATH]",
+		Use:   "dump ID|latest [PATH]",
 		Short: "Write a snapshot, or PATH of it, to standard output as tar",
 		Long: `Writes a tar archive (PAX, with extended attributes and hard links) to standard output. Names have no slash in front.
 Sockets, which tar does not know, are left out and listed, and the exit code is 3.`,
-		Example: "  backupd repo dump latest /etc | tar x -C /tmp/back",
-		Args:    cobra.RangeArgs(1, 2),
+		Example:           "  backupd repo dump latest /etc | tar x -C /tmp/back",
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: p.completeSnapshot,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p.printed = true
-			at := "/"
-			if len(args) == 2 {
-				at = clean(args[1])
-			}
 			return p.withRepo(cmd.Context(), func(r *repo.Repo) error {
 				t, err := openTree(r, args[0])
 				if err != nil {
 					return err
 				}
-				return p.dump(cmd.Context(), t, at)
+				return p.dump(cmd.Context(), t, pathArgument(args))
 			})
 		},
 	}
@@ -42,17 +40,28 @@ type archive struct {
 	w      *tar.Writer
 	ctx    context.Context
 	first  map[inode]string // the name of hard-linked files that are in the archive
+	files  atomic.Int64     // written; read by the meter
+	bytes  atomic.Int64     // of their content
 	failed bool
 }
 
 type inode struct{ device, inode uint64 }
 
-func (p *program) dump(ctx context.Context, t *tree, at string) error {
-	found, err := t.find(ctx, at)
+func (p *program) dump(ctx context.Context, t *tree, path string) error {
+	found, err := t.find(ctx, path)
 	if err != nil {
 		return err
 	}
+	at := clean(path)
 	a := &archive{p: p, t: t, w: tar.NewWriter(p.stdout), ctx: ctx, first: map[inode]string{}}
+	var total int64
+	for _, e := range found {
+		total += e.Dir.Bytes + e.Content.Bytes
+	}
+	stop := p.meter(2, func() reading {
+		return reading{what: "dumping", count: a.files.Load(), bytes: a.bytes.Load(), total: total}
+	})
+	defer stop()
 	for _, e := range found {
 		if at != "/" {
 			if err := a.add(at, e); err != nil {
@@ -121,7 +130,15 @@ func (a *archive) file(h *tar.Header, name string, e *repo.Entry) error {
 	if err := a.header(h, name); err != nil {
 		return err
 	}
-	return a.t.content(a.ctx, a.w, e)
+	a.files.Add(1)
+	return a.t.content(a.ctx, a, e)
+}
+
+// Write takes the content of a file, which tar wants whole.
+func (a *archive) Write(b []byte) (int, error) {
+	n, err := a.w.Write(b)
+	a.bytes.Add(int64(n))
+	return n, err
 }
 
 // header writes a header. One that tar can not express is a problem of this entry alone.

@@ -38,10 +38,7 @@ func (p *program) find(ctx context.Context, r *repo.Repo, pattern string) error 
 	if whole && pattern[0] != '/' {
 		pattern = "/" + pattern
 	}
-	var values *list
-	if p.json {
-		values = p.list()
-	}
+	values := p.list("")
 	count := 0
 	// What matched nothing below it once needs not be gone through again in the next snapshot.
 	barren := dirSet{}
@@ -72,9 +69,9 @@ func (p *program) find(ctx context.Context, r *repo.Repo, pattern string) error 
 		}
 	}
 	if p.json {
-		return values.end()
+		return values.end("")
 	}
-	p.say("found %s", countText(count))
+	p.say("found %s in %s", counted(count, "entry"), counted(len(r.Snapshots()), "snapshot"))
 	return nil
 }
 

@@ -54,7 +54,7 @@ func (p *program) init(ctx context.Context) error {
 	}
 	undo = func() {}
 	p.say("made repository %s at %s", id, printable(dir))
-	p.say("\nRecovery code, shown this once; write it down:\n\n  %s\n", code)
+	p.sayRecovery(code)
 	if p.json {
 		return p.value(struct {
 			Repository string `json:"repository_id"`
@@ -64,6 +64,12 @@ func (p *program) init(ctx context.Context) error {
 		}{id.String(), dir, repo.FormatVersion, len(slots)})
 	}
 	return nil
+}
+
+// sayRecovery shows a new recovery code, once. It is the only secret that is ever printed.
+func (p *program) sayRecovery(code string) {
+	p.say("\nThe recovery code opens the repository when all else is lost. Try it as you wrote it: backupd repo key test --recovery-file FILE")
+	p.say("Recovery code, shown this once; write it down:\n\n  %s\n", code)
 }
 
 // vacant refuses a directory that holds a repository, before a key file is made for nothing.

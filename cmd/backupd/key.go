@@ -56,7 +56,10 @@ func (p *program) keyAddCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "add",
 		Short: "Add a key slot; without a flag, for a passphrase typed at a prompt",
-		Args:  cobra.NoArgs,
+		Long:  `Adds another way to open the repository. What opened it stays as it is. Without a flag a new passphrase is asked for.`,
+		Example: `  backupd repo key add --new-passphrase-file /root/passphrase --label safe
+  backupd repo key add --new-recovery-code`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withRepo(cmd.Context(), func(r *repo.Repo) error {
 				info, err := p.addSlot(cmd, r, &f)
@@ -103,7 +106,7 @@ func (p *program) addSlot(cmd *cobra.Command, r *repo.Repo, f *newKeyFlags) (inf
 		return info, err
 	}
 	if code != "" {
-		p.say("\nRecovery code, shown this once; write it down:\n\n  %s\n", code)
+		p.sayRecovery(code)
 	}
 	return info, nil
 }
@@ -119,9 +122,11 @@ func (p *program) showSlot(v slotValue, done string) error {
 
 func (p *program) keyListCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "list",
-		Short: "List the key slots",
-		Args:  cobra.NoArgs,
+		Use:     "list",
+		Short:   "List the key slots",
+		Long:    "Lists what opens the repository, and which of it did so for this command. Keys and codes themselves are never shown.",
+		Example: "  backupd repo key list",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withRepo(cmd.Context(), func(r *repo.Repo) error {
 				slots, err := r.Keys(cmd.Context())
@@ -135,7 +140,7 @@ func (p *program) keyListCommand() *cobra.Command {
 				if p.json {
 					return p.value(values)
 				}
-				return p.table("SLOT KIND CREATED LABEL", func(row func(...any)) {
+				p.table("SLOT KIND CREATED LABEL", func(row func(...any)) {
 					for _, v := range values {
 						mark := ""
 						if v.InUse {
@@ -144,6 +149,7 @@ func (p *program) keyListCommand() *cobra.Command {
 						row(v.Slot, strings.ReplaceAll(v.Kind, "_", " "), timeText(v.CreatedAt), printable(v.Label)+mark)
 					}
 				})
+				return nil
 			})
 		},
 	}
@@ -153,7 +159,10 @@ func (p *program) keyRemoveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove SLOT",
 		Short: "Remove a key slot; the last one stays",
-		Args:  cobra.ExactArgs(1),
+		Long: `Removes a key slot, named by its id or a unique beginning of it. Whoever has opened the repository with it before may have
+copied the master key, which stays the same: against them only a new repository helps.`,
+		Example: "  backupd repo key remove 63b7",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.withRepo(cmd.Context(), func(r *repo.Repo) error {
 				slots, err := r.Keys(cmd.Context())
@@ -191,7 +200,11 @@ func slotID(slots []crypto.SlotInfo, query string) (string, error) {
 	case len(found) == 0 && len(query) == 8:
 		return query, nil
 	}
-	return "", fmt.Errorf("key slot %q: %w: %d begin so; 'backupd repo key list' shows them", query, repo.ErrNotFound, len(found))
+	how := "no id begins so"
+	if len(found) > 1 {
+		how = fmt.Sprintf("%d ids begin so", len(found))
+	}
+	return "", fmt.Errorf("key slot %q: %w: %s; 'backupd repo key list' shows them", query, repo.ErrNotFound, how)
 }
 
 func (p *program) keyPasswdCommand() *cobra.Command {
@@ -201,7 +214,8 @@ func (p *program) keyPasswdCommand() *cobra.Command {
 		Short: "Replace what the repository was opened with by a new passphrase or key file",
 		Long: `Adds a key slot and then removes the one that opened the repository, if it is of the same kind: a passphrase replaces a
 passphrase, a key file a key file. Opened with anything else, as when a passphrase was lost, nothing is removed.`,
-		Args: cobra.NoArgs,
+		Example: "  backupd repo key passwd --new-passphrase-file /root/new",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withRepo(cmd.Context(), func(r *repo.Repo) error {
 				old := r.Slot()
@@ -226,7 +240,11 @@ func (p *program) keyTestCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "test",
 		Short: "Prove that a key file, a passphrase or a recovery code opens the repository",
-		Args:  cobra.NoArgs,
+		Long: `Opens the repository with what the flags name and says which key slot it is; nothing else happens. With --recovery-file
+it is the way to try a recovery code as it was written down: upper and lower case, dashes and line ends do not matter.`,
+		Example: `  backupd repo key test --recovery-file /root/code
+  backupd repo key test --key-file /etc/backupd/key`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withRepo(cmd.Context(), func(r *repo.Repo) error {
 				v := p.slotOf(r, r.Slot())

@@ -14,37 +14,36 @@ func (p *program) lsCommand() *cobra.Command {
 	var long bool
 	var depth int
 	c := &cobra.Command{
-		Use:   "ls ID [PATH]",
+		Use:   "ls ID|latest [PATH]",
 		Short: "List what a snapshot holds",
 		Long: `Lists the paths in a snapshot, or those at and below PATH, one a line. A name that holds control characters, bytes
 that are not UTF-8 or backslashes is written as in a Go string; --json has it raw.`,
-		Args: cobra.RangeArgs(1, 2),
+		Example: `  backupd repo ls latest
+  backupd repo ls latest /etc --depth 1 --long`,
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: p.completeSnapshot,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			at := "/"
-			if len(args) == 2 {
-				at = clean(args[1])
-			}
-			return p.withRepo(cmd.Context(), func(r *repo.Repo) error { return p.ls(cmd.Context(), r, args[0], at, long, depth) })
+			return p.withRepo(cmd.Context(), func(r *repo.Repo) error {
+				return p.ls(cmd.Context(), r, args[0], pathArgument(args), long, depth)
+			})
 		},
 	}
 	c.Flags().BoolVarP(&long, "long", "l", false, "with mode, owner, size and time")
-	c.Flags().IntVar(&depth, "depth", 0, "go only that many levels below PATH; 0 is all")
+	c.Flags().IntVar(&depth, "depth", 0, "go only `LEVELS` below PATH; 0 is all")
 	return c
 }
 
-func (p *program) ls(ctx context.Context, r *repo.Repo, query, at string, long bool, depth int) error {
+func (p *program) ls(ctx context.Context, r *repo.Repo, query, path string, long bool, depth int) error {
 	t, err := openTree(r, query)
 	if err != nil {
 		return err
 	}
-	found, err := t.find(ctx, at)
+	found, err := t.find(ctx, path)
 	if err != nil {
 		return err
 	}
-	var values *list
-	if p.json {
-		values = p.list()
-	}
+	at := clean(path)
+	values := p.list("")
 	show := func(name string, e *repo.Entry) error {
 		switch {
 		case p.json:
@@ -72,7 +71,7 @@ func (p *program) ls(ctx context.Context, r *repo.Repo, query, at string, long b
 		}
 	}
 	if p.json {
-		return values.end()
+		return values.end("")
 	}
 	return nil
 }
@@ -107,6 +106,7 @@ type entryValue struct {
 	Nlink  uint32   `json:"nlink"`
 	Sparse bool     `json:"sparse,omitempty"`
 	Target string   `json:"target,omitempty"`
+	RawTo  string   `json:"target_base64,omitempty"` // when Target had to replace bytes
 	Major  *uint32  `json:"major,omitempty"`
 	Minor  *uint32  `json:"minor,omitempty"`
 	Xattrs []string `json:"xattrs,omitempty"` // names
@@ -116,8 +116,10 @@ func entryOf(name string, e *repo.Entry) entryValue {
 	v := entryValue{
 		pathValue: pathOf(name), Type: typeText(e.Type), Mode: fmt.Sprintf("%04o", e.Mode), UID: e.UID, GID: e.GID, User: e.User, Group: e.Group,
 		Size: e.Size, Mtime: clock(e.Mtime).Format(time.RFC3339Nano), Ctime: clock(e.Ctime).Format(time.RFC3339Nano),
-		Inode: e.Inode, Device: e.Device, Nlink: e.Nlink, Sparse: e.Sparse, Target: e.Target,
+		Inode: e.Inode, Device: e.Device, Nlink: e.Nlink, Sparse: e.Sparse,
 	}
+	to := pathOf(e.Target)
+	v.Target, v.RawTo = to.Path, to.Raw
 	if e.Type == repo.TypeCharDevice || e.Type == repo.TypeBlockDevice {
 		v.Major, v.Minor = &e.Major, &e.Minor
 	}

@@ -49,7 +49,10 @@ func run() int {
 	defer stop()
 	p := &program{
 		stdin: os.Stdin, stdout: bufio.NewWriterSize(os.Stdout, 64<<10), stderr: os.Stderr, env: os.Getenv,
-		terminal: term.IsTerminal(int(os.Stderr.Fd())),
+	}
+	if term.IsTerminal(int(os.Stderr.Fd())) {
+		p.terminal = &terminal{w: os.Stderr}
+		p.stderr = p.terminal
 	}
 	return p.execute(ctx, os.Args[1:])
 }

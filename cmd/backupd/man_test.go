@@ -60,6 +60,34 @@ func TestFlags_TakeNoSecrets(t *testing.T) {
 	})
 }
 
+// An example that does not parse is worse than none.
+func TestExamples_AreCommandsThatExist(t *testing.T) {
+	eachCommand((&program{}).root(), func(c *cobra.Command) {
+		if !c.HasSubCommands() && !c.Hidden && c.Example == "" {
+			t.Errorf("%s has no example", c.CommandPath())
+		}
+		for line := range strings.Lines(c.Example) {
+			_, line, ok := strings.Cut(line, "backupd ")
+			if !ok || !strings.HasPrefix(c.CommandPath(), "backupd") {
+				t.Errorf("%s: an example without backupd in it", c.CommandPath())
+				continue
+			}
+			line, _, _ = strings.Cut(line, " | ")
+			root := (&program{}).root()
+			found, rest, err := root.Find(strings.Fields(line))
+			if err == nil {
+				err = found.ParseFlags(rest)
+			}
+			if err == nil && found.Args != nil {
+				err = found.Args(found, found.Flags().Args())
+			}
+			if err != nil || found.HasSubCommands() || c.HasParent() && found.CommandPath() != c.CommandPath() {
+				t.Errorf("%s: example %q: %v", c.CommandPath(), line, err)
+			}
+		}
+	})
+}
+
 // Each command says what it does, in one line that ends without a full stop.
 func TestCommands_HaveHelp(t *testing.T) {
 	eachCommand((&program{}).root(), func(c *cobra.Command) {

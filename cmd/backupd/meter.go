@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -10,23 +11,67 @@ import (
 	"golang.org/x/term"
 )
 
+// terminal is standard error where people look at it: lines of talk, and at most one progress line, which every line of
+// talk wipes away first, whoever says it.
+type terminal struct {
+	w     io.Writer
+	mu    sync.Mutex // guards what follows, and the order of writes
+	drawn bool
+}
+
+// Write prints talk.
+func (t *terminal) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.wipe()
+	return t.w.Write(b)
+}
+
+// draw replaces the progress line; an empty one takes it away.
+func (t *terminal) draw(line string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.wipe()
+	if line != "" {
+		fmt.Fprint(t.w, line)
+		t.drawn = true
+	}
+}
+
+func (t *terminal) wipe() {
+	if t.drawn {
+		fmt.Fprint(t.w, "\r\x1b[K")
+		t.drawn = false
+	}
+}
+
 // redraw is how often a progress line is drawn: at most five times a second.
 const redraw = 200 * time.Millisecond
 
 // reading is one look at the counters of what is going on.
 type reading struct {
-	what        string // "backing up", …
-	files       int64
-	bytes       int64
-	total       int64 // of bytes; 0 when it is not known
-	problems    int64
-	countedOnly bool // files are the measure, bytes are not known
-	totalFiles  int64
+	what     string // "backing up", …
+	unit     string // "file" when empty
+	count    int64  // of units
+	counts   int64  // how many it will be; 0 when it is not known
+	bytes    int64
+	total    int64 // of bytes; 0 when it is not known
+	problems int64
+	measure  measure
 }
+
+// measure is what tells how far a thing is.
+type measure int
+
+const (
+	byBytes measure = iota
+	byCount         // of units; bytes are not known
+	byTime          // nothing is known but that it goes on
+)
 
 // meter draws a progress line on a terminal until it is stopped.
 type meter struct {
-	w      io.Writer
+	w      *terminal
 	fd     int
 	read   func() reading
 	start  time.Time
@@ -39,10 +84,10 @@ type meter struct {
 
 // meter starts drawing what read tells. When standard error is no terminal nothing is drawn, ever. The result stops it.
 func (p *program) meter(fd int, read func() reading) (stop func()) {
-	if !p.terminal {
+	if p.terminal == nil {
 		return func() {}
 	}
-	m := &meter{w: p.stderr, fd: fd, read: read, start: time.Now(), quit: make(chan struct{})}
+	m := &meter{w: p.terminal, fd: fd, read: read, start: time.Now(), quit: make(chan struct{})}
 	m.lastAt = m.start
 	m.done.Go(m.run)
 	return sync.OnceFunc(func() {
@@ -54,7 +99,6 @@ func (p *program) meter(fd int, read func() reading) (stop func()) {
 func (m *meter) run() {
 	tick := time.NewTicker(redraw)
 	defer tick.Stop()
-	drawn := false
 	for {
 		select {
 		case now := <-tick.C:
@@ -62,48 +106,41 @@ func (m *meter) run() {
 			if err != nil || width < 20 {
 				width = 80
 			}
-			fmt.Fprintf(m.w, "\r%s\x1b[K", m.line(now, m.read(), width-1))
-			drawn = true
+			m.w.draw(m.line(now, m.read(), width-1))
 		case <-m.quit:
-			if drawn {
-				fmt.Fprint(m.w, "\r\x1b[K")
-			}
+			m.w.draw("")
 			return
 		}
 	}
 }
 
-// line is what a reading looks like, at most width characters of it.
+// barWidth is that of the bar itself, in characters.
+const barWidth = 20
+
+// line is what a reading looks like, at most width characters of it. The bar is what goes first when room is short.
 func (m *meter) line(now time.Time, r reading, width int) string {
 	done, total := float64(r.bytes), float64(r.total)
-	if r.countedOnly {
-		done, total = float64(r.files), float64(r.totalFiles)
+	switch r.measure {
+	case byCount:
+		done, total = float64(r.count), float64(r.counts)
+	case byTime:
+		return clip(fmt.Sprintf("%s  %s", r.what, now.Sub(m.start).Truncate(time.Second)), width)
 	}
-	// A second's weight goes down by a tenth each redraw, so the rate follows without jumping.
-	if dt := now.Sub(m.lastAt).Seconds(); dt > 0 {
-		current := (done - m.last) / dt
-		if m.rate == 0 {
-			m.rate = current
-		} else {
-			m.rate += 0.1 * (current - m.rate)
-		}
-		m.last, m.lastAt = done, now
-	}
+	m.follow(now, done)
 	var b strings.Builder
-	b.WriteString(r.what)
-	if total > 0 {
-		fmt.Fprintf(&b, " %3.0f %%", 100*min(done/total, 1))
+	if r.count > 0 {
+		fmt.Fprintf(&b, "  %s", counted(r.count, cmp.Or(r.unit, "file")))
 	}
-	if r.files > 0 {
-		fmt.Fprintf(&b, "  %s files", countText(r.files))
-	}
-	if !r.countedOnly {
+	if r.measure == byBytes {
 		fmt.Fprintf(&b, "  %s", bytesText(r.bytes))
 		if r.total > 0 {
 			fmt.Fprintf(&b, " of %s", bytesText(max(r.total, r.bytes)))
 		}
 		fmt.Fprintf(&b, "  %s/s", bytesText(int64(max(m.rate, 0))))
 	} else {
+		if r.counts > 0 {
+			fmt.Fprintf(&b, " of %s", countText(max(r.counts, r.count)))
+		}
 		fmt.Fprintf(&b, "  %s/s", countText(int64(max(m.rate, 0))))
 	}
 	if left := total - done; left > 0 && m.rate > 0 && now.Sub(m.start) > time.Second {
@@ -111,11 +148,35 @@ func (m *meter) line(now time.Time, r reading, width int) string {
 		fmt.Fprintf(&b, "  %s left", max(time.Duration(seconds)*time.Second, time.Second))
 	}
 	if r.problems > 0 {
-		fmt.Fprintf(&b, "  %s problems", countText(r.problems))
+		fmt.Fprintf(&b, "  %s", counted(r.problems, "problem"))
 	}
-	line := b.String()
-	if len(line) > width {
-		line = line[:width]
+	rest := b.String()
+	if total <= 0 {
+		return clip(r.what+rest, width)
 	}
-	return line
+	part := min(done/total, 1)
+	percent := fmt.Sprintf(" %3.0f %%", 100*part)
+	full := int(barWidth * part)
+	bar := "  [" + strings.Repeat("#", full) + strings.Repeat("-", barWidth-full) + "]"
+	if len(r.what)+len(bar)+len(percent)+len(rest) > width {
+		bar = ""
+	}
+	return clip(r.what+bar+percent+rest, width)
 }
+
+// follow takes a tenth of the newest rate into the smoothed one, so that it follows without jumping.
+func (m *meter) follow(now time.Time, done float64) {
+	dt := now.Sub(m.lastAt).Seconds()
+	if dt <= 0 {
+		return
+	}
+	current := (done - m.last) / dt
+	if m.rate == 0 {
+		m.rate = current
+	} else {
+		m.rate += 0.1 * (current - m.rate)
+	}
+	m.last, m.lastAt = done, now
+}
+
+func clip(line string, width int) string { return line[:min(len(line), width)] }

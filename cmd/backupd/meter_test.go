@@ -11,8 +11,8 @@ func TestMeter_TellsRateAndTimeLeft(t *testing.T) {
 	start := time.Unix(1000, 0)
 	m := &meter{start: start, lastAt: start}
 	m.line(start.Add(time.Second), reading{what: "backing up", bytes: 100 << 20, total: 1000 << 20}, 200)
-	got := m.line(start.Add(2*time.Second), reading{what: "backing up", files: 12345, bytes: 200 << 20, total: 1000 << 20, problems: 2}, 200)
-	want := "backing up  20 %  12,345 files  200.0 MiB of 1000.0 MiB  100.0 MiB/s  8s left  2 problems"
+	got := m.line(start.Add(2*time.Second), reading{what: "backing up", count: 12345, bytes: 200 << 20, total: 1000 << 20, problems: 2}, 200)
+	want := "backing up  [####----------------]  20 %  12,345 files  200.0 MiB of 1000.0 MiB  100.0 MiB/s  8s left  2 problems"
 	if got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -40,7 +40,7 @@ func TestMeter_DrawsOnTerminalsOnly(t *testing.T) {
 	if out.Len() > 0 {
 		t.Errorf("drew %q", out.String())
 	}
-	p.terminal = true
+	p.terminal = &terminal{w: &out}
 	stop = p.meter(2, func() reading { return reading{what: "working", bytes: 5} })
 	time.Sleep(2*redraw + redraw/2)
 	stop()

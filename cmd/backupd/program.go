@@ -2,12 +2,15 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -17,7 +20,7 @@ type program struct {
 	stdin    *os.File
 	stdout   *bufio.Writer // data; flushed when the command ends
 	stderr   io.Writer     // talk
-	terminal bool          // stderr is one
+	terminal *terminal     // what stderr writes to, when it is one
 	env      func(string) string
 
 	access  access // how to get at the repository
@@ -36,7 +39,9 @@ func (p *program) execute(ctx context.Context, args []string) int {
 	f := failure{}
 	if err != nil {
 		f = explain(ctx, err)
-		if p.json && !p.printed && !errors.Is(err, errProblems) {
+		// The flag may stand behind the one that made no sense.
+		asked := p.json || slices.Contains(args, "--json")
+		if asked && !p.printed && !errors.Is(err, errProblems) {
 			// What is wrong with stdout itself is found by the flush.
 			_ = p.value(f)
 		}
@@ -48,7 +53,7 @@ func (p *program) execute(ctx context.Context, args []string) int {
 	if err != nil && !errors.Is(err, errProblems) {
 		p.say("backupd: %s", printable(f.Text))
 		if f.Hint != "" {
-			p.say("  %s", f.Hint)
+			p.say("  %s", printable(f.Hint))
 		}
 	}
 	return f.Code
@@ -56,31 +61,36 @@ func (p *program) execute(ctx context.Context, args []string) int {
 
 // root builds the tree of commands.
 func (p *program) root() *cobra.Command {
-	root := &cobra.Command{
-		Use:   "backupd",
-		Short: "Encrypted, deduplicated backups",
-		Long: `Backupd splits what a host holds into chunks, stores each chunk once, encrypted, in a repository,
+	root := group("backupd", "Encrypted, deduplicated backups", `Backupd splits what a host holds into chunks, stores each chunk once, encrypted, in a repository,
 and gives it back byte for byte. The commands below "repo" work on a repository directly.
 
 Exit codes: 0 done; 1 failed, or the repository is damaged; 3 done with problems, which the report
 lists; 10 no such repository or snapshot; 11 held by another backupd; 12 wrong key; 130 interrupted.
-Standard output is data, standard error is talk.`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Args:          cobra.NoArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
+Standard output is data, standard error is talk.`)
+	root.Example = `  backupd repo init --repo /srv/backup --key-file /etc/backupd/key
+  backupd repo backup /etc /home --repo /srv/backup --key-file /etc/backupd/key
+  backupd repo restore latest --target /tmp/back --repo /srv/backup --key-file /etc/backupd/key`
+	root.Version = version
+	root.SilenceUsage, root.SilenceErrors = true, true
+	root.SetVersionTemplate("backupd {{.Version}}\n")
 	root.PersistentFlags().BoolVar(&p.json, "json", false, "print one JSON value on standard output when done")
 	root.AddCommand(p.repoCommand(), p.debugCommand(), p.versionCommand(), p.manCommand())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{cmd.CommandPath(), err} })
 	eachCommand(root, func(c *cobra.Command) {
 		c.DisableFlagsInUseLine = true
+		if c.ValidArgsFunction == nil && !c.HasSubCommands() && c.Name() != "backup" {
+			c.ValidArgsFunction = cobra.NoFileCompletions
+		}
 		if check := c.Args; check != nil {
 			c.Args = func(cmd *cobra.Command, args []string) error {
-				if err := check(cmd, args); err != nil {
-					return &usageError{cmd.CommandPath(), err}
+				err := check(cmd, args)
+				if err == nil {
+					return nil
 				}
-				return nil
+				if !cmd.HasSubCommands() {
+					err = fmt.Errorf("%s given; usage: %s", counted(len(args), "argument"), cmd.UseLine())
+				}
+				return &usageError{cmd.CommandPath(), err}
 			}
 		}
 	})
@@ -97,10 +107,10 @@ func eachCommand(c *cobra.Command, do func(*cobra.Command)) {
 // group is a command that only holds others.
 func group(use, short, long string) *cobra.Command {
 	return &cobra.Command{
-		Use: use, Short: short, Long: long,
+		Use: use, Short: short, Long: long, SuggestionsMinimumDistance: 2,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+				return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), suggestion(cmd, args[0]))
 			}
 			return nil
 		},
@@ -108,8 +118,30 @@ func group(use, short, long string) *cobra.Command {
 	}
 }
 
-// say prints a line of talk.
-func (p *program) say(format string, args ...any) { fmt.Fprintf(p.stderr, format+"\n", args...) }
+// suggestion names the commands that may have been meant: like the word, or of that name one level down.
+func suggestion(cmd *cobra.Command, word string) string {
+	var meant []string
+	for _, name := range cmd.SuggestionsFor(word) {
+		meant = append(meant, "'"+cmd.CommandPath()+" "+name+"'")
+	}
+	for _, c := range cmd.Commands() {
+		for _, below := range c.Commands() {
+			if below.Name() == word && c.Name() != "completion" {
+				meant = append(meant, "'"+below.CommandPath()+"'")
+			}
+		}
+	}
+	if len(meant) == 0 {
+		return ""
+	}
+	return "; did you mean " + strings.Join(meant, " or ") + "?"
+}
+
+// say prints a line of talk, after the data printed before it. A failure of the data is found by the flush at the end.
+func (p *program) say(format string, args ...any) {
+	_ = p.stdout.Flush()
+	fmt.Fprintf(p.stderr, format+"\n", args...)
+}
 
 // print prints a line of data. A failure is found by the flush at the end.
 func (p *program) print(format string, args ...any) { fmt.Fprintf(p.stdout, format+"\n", args...) }
@@ -122,15 +154,23 @@ func (p *program) value(v any) error {
 	return enc.Encode(v)
 }
 
-// list prints a JSON array element by element, for lists that may be longer than memory.
+// maxHeld is how much of a JSON list waits for the rest of it, in bytes.
+const maxHeld = 1 << 20
+
+// list prints a JSON value that ends in an array element by element, since that may be longer than memory. What fails
+// before maxHeld bytes are there prints its failure as the one value instead; what fails later leaves the array open, so
+// that nobody takes a part of it for the whole.
 type list struct {
 	p     *program
+	held  bytes.Buffer
 	count int
 }
 
-func (p *program) list() *list {
-	p.printed = true
-	return &list{p: p}
+// list begins a value; head is what stands before the array.
+func (p *program) list(head string) *list {
+	l := &list{p: p}
+	l.held.WriteString(head)
+	return l
 }
 
 func (l *list) add(v any) error {
@@ -143,23 +183,25 @@ func (l *list) add(v any) error {
 		lead = "["
 	}
 	l.count++
-	_, err = fmt.Fprintf(l.p.stdout, "%s%s", lead, b)
-	return err
-}
-
-// end closes the array, which was the whole value; close leaves the line open for more.
-func (l *list) end() error {
-	if err := l.close(); err != nil {
-		return err
+	l.held.WriteString(lead)
+	l.held.Write(b)
+	if l.held.Len() < maxHeld {
+		return nil
 	}
-	return l.p.stdout.WriteByte('\n')
+	return l.pour()
 }
 
-func (l *list) close() error {
-	lead := ""
+// end closes the array; tail is what stands after it.
+func (l *list) end(tail string) error {
 	if l.count == 0 {
-		lead = "["
+		l.held.WriteString("[")
 	}
-	_, err := fmt.Fprintf(l.p.stdout, "%s]", lead)
+	l.held.WriteString("]" + tail + "\n")
+	return l.pour()
+}
+
+func (l *list) pour() error {
+	l.p.printed = true
+	_, err := l.held.WriteTo(l.p.stdout)
 	return err
 }

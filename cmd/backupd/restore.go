@@ -27,7 +27,7 @@ type restoreFlags struct {
 func (p *program) restoreCommand() *cobra.Command {
 	var f restoreFlags
 	c := &cobra.Command{
-		Use:   "restore ID [PATH…]",
+		Use:   "restore ID|latest [PATH…]",
 		Short: "Bring a snapshot, or PATHs of it, back below a directory",
 		Long: `Restores a snapshot below --target, which is made if it is missing: /a/b comes back as TARGET/a/b. Nothing is ever
 written outside of it, whatever the snapshot says and whoever meddles with it meanwhile.
@@ -36,9 +36,11 @@ Run as root everything comes back: owners, setuid bits, devices, capabilities. A
 the report says what was left off. What exists already is left alone and listed, and the exit code is 3, unless
 --overwrite says "if-changed" (replace what differs in size or time) or "always".`,
 		Example: `  backupd repo restore latest --target /tmp/back
-  backupd repo restore 01j9 /etc/ssh --target / --overwrite if-changed`,
-		Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return p.restore(cmd, &f, args) },
+  backupd repo restore latest /etc/ssh --target / --overwrite if-changed --dry-run
+  backupd repo restore 01j9 --target /tmp/back --include '*.docx'`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: p.completeSnapshot,
+		RunE:              func(cmd *cobra.Command, args []string) error { return p.restore(cmd, &f, args) },
 	}
 	fl := c.Flags()
 	fl.StringVar(&f.target, "target", "", "`DIR` to restore below")
@@ -48,6 +50,7 @@ the report says what was left off. What exists already is left alone and listed,
 	fl.BoolVar(&f.numericOwner, "numeric-owner", false, "restore the numbers of owners, whatever names they have here")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "say what would be restored; write nothing")
 	fl.BoolVar(&f.verify, "verify", false, "read every file again and compare it with the snapshot")
+	words(c, "overwrite", "never", "if-changed", "always")
 	return c
 }
 
@@ -90,9 +93,48 @@ func (p *program) restore(cmd *cobra.Command, f *restoreFlags, args []string) er
 				return err
 			}
 			defer to.Close()
+		} else {
+			p.sayOccupied(f)
 		}
-		return p.runRestore(cmd.Context(), r, m, to, o)
+		err = p.runRestore(cmd.Context(), r, m, to, o)
+		var gone *absent
+		if errors.As(err, &gone) {
+			// Who named a path that is not there is told as by ls.
+			return missing(cmd.Context(), r, s, args[1:], err)
+		}
+		return err
 	})
+}
+
+// missing is the error about the first path that the snapshot does not hold, or else.
+func missing(ctx context.Context, r *repo.Repo, s *repo.Snapshot, paths []string, otherwise error) error {
+	t, err := treeOf(r, s)
+	if err != nil {
+		return otherwise
+	}
+	for _, path := range paths {
+		var gone *absent
+		if _, err := t.find(ctx, path); errors.As(err, &gone) {
+			return err
+		}
+	}
+	return otherwise
+}
+
+// sayOccupied warns that a dry run counts as if nothing were at the target yet.
+func (p *program) sayOccupied(f *restoreFlags) {
+	dir, err := os.Open(f.target)
+	if err != nil {
+		return // there is none yet
+	}
+	defer dir.Close()
+	if _, err := dir.ReadDir(1); err != nil {
+		return
+	}
+	fate := map[string]string{
+		"never": "would be left alone and listed", "if-changed": "would be replaced where it differs in size or time", "always": "would be replaced",
+	}[f.overwrite]
+	p.say("%s is not empty; this tells what would be restored if it were: what exists %s", printable(f.target), fate)
 }
 
 func matcher(cmd *cobra.Command, patterns []string) (restore.Match, error) {
@@ -106,14 +148,36 @@ func matcher(cmd *cobra.Command, patterns []string) (restore.Match, error) {
 	return match, nil
 }
 
+// restoreValue is what --json prints of a restore: the report with lists that are always there and paths that lose nothing.
+type restoreValue struct {
+	*restore.Report
+	Existing []pathValue    `json:"existing"`
+	LeftOff  []problemValue `json:"left_off"`
+	Problems []problemValue `json:"problems"`
+	Notes    []string       `json:"notes"`
+}
+
+func restoreOf(rep *restore.Report) restoreValue {
+	v := restoreValue{Report: rep, Existing: []pathValue{}, LeftOff: []problemValue{}, Problems: []problemValue{}, Notes: orEmpty(rep.Notes)}
+	for _, x := range rep.Existing {
+		v.Existing = append(v.Existing, pathOf(string(x)))
+	}
+	for _, x := range rep.LeftOff {
+		v.LeftOff = append(v.LeftOff, problemValue{pathOf(string(x.Path)), x.Op, x.Text})
+	}
+	for _, x := range rep.Problems {
+		v.Problems = append(v.Problems, problemValue{pathOf(string(x.Path)), x.Op, x.Text})
+	}
+	return v
+}
+
 func (p *program) runRestore(ctx context.Context, r *repo.Repo, m *repo.Manifest, to *target.Directory, o restore.Options) error {
 	var prog restore.Progress
 	stop := p.meter(2, func() reading {
-		what := "restoring"
 		if prog.Phase() == restore.PhaseSync {
-			what = "syncing"
+			return reading{what: "waiting for the file system to write it down", measure: byTime}
 		}
-		return reading{what: what, files: prog.Files.Load(), bytes: prog.Bytes.Load(), total: prog.TotalBytes.Load(), problems: prog.Problems.Load()}
+		return reading{what: "restoring", count: prog.Files.Load(), bytes: prog.Bytes.Load(), total: prog.TotalBytes.Load(), problems: prog.Problems.Load()}
 	})
 	rep, err := named(restore.Run(ctx, r, m, to, o, &prog))
 	stop()
@@ -124,7 +188,7 @@ func (p *program) runRestore(ctx context.Context, r *repo.Repo, m *repo.Manifest
 		return err
 	}
 	if p.json {
-		if err := p.value(rep); err != nil {
+		if err := p.value(restoreOf(rep)); err != nil {
 			return err
 		}
 	}
@@ -144,7 +208,7 @@ func (p *program) sayRestore(rep *restore.Report, o restore.Options) {
 	}
 	p.sayMore(len(rep.Existing), rep.ExistingCount, "that exist already")
 	if rep.LeftOffCount > 0 {
-		p.say("%s things need root and were left off:", countText(rep.LeftOffCount))
+		p.say("left off, since it needs root: %s", countText(rep.LeftOffCount))
 		for _, x := range rep.LeftOff[:min(len(rep.LeftOff), maxShown)] {
 			p.say("  %s: %s", printable(string(x.Path)), printable(x.Text))
 		}
@@ -153,14 +217,20 @@ func (p *program) sayRestore(rep *restore.Report, o restore.Options) {
 	if rep.DryRun {
 		verb = "would restore"
 	}
-	p.say("%s %s of %s: %s files, %s directories, %s symbolic links, %s hard links, %s others, in %s",
-		verb, bytesText(rep.Bytes), rep.Snapshot, countText(rep.Files), countText(rep.Dirs), countText(rep.Symlinks), countText(rep.Links), countText(rep.Specials),
+	p.say("%s %s of %s: %s, %s, %s, %s, %s, in %s", verb, bytesText(rep.Bytes), rep.Snapshot,
+		counted(rep.Files, "file"), counted(rep.Dirs, "directory"), counted(rep.Symlinks, "symbolic link"), counted(rep.Links, "hard link"), counted(rep.Specials, "other"),
 		rounded(rep.FinishedAt.Sub(rep.StartedAt)))
 	if o.Verify && !rep.DryRun {
-		p.say("%s files were read again and are right", countText(rep.Verified))
+		p.say("%s read again and right", counted(rep.Verified, "file"))
 	}
 	if rep.Identical > 0 {
-		p.say("%s were the same already", countText(rep.Identical))
+		p.say("%s the same already", countText(rep.Identical))
+	}
+	if rep.ExistingCount > 0 {
+		p.say("%s left alone; --overwrite if-changed replaces what differs, always replaces all, or give an empty --target", countText(rep.ExistingCount))
+	}
+	if o.Include != nil && rep.Files+rep.Dirs+rep.Symlinks+rep.Links+rep.Specials+rep.Identical+rep.ExistingCount == 0 {
+		p.say("nothing in the snapshot matches --include")
 	}
 }
 

@@ -129,7 +129,7 @@ func (p *program) promptNew(ctx context.Context) (c crypto.Credential, ok bool, 
 // ask puts a question on the terminal of whoever sits there, if standard input or standard error tells that somebody does,
 // and reads a line without echo. The terminal is as it was afterwards, also when the person gives up with an interrupt.
 func (p *program) ask(ctx context.Context, question string) (line []byte, ok bool, err error) {
-	if !p.terminal && !term.IsTerminal(int(p.stdin.Fd())) {
+	if p.terminal == nil && !term.IsTerminal(int(p.stdin.Fd())) {
 		return nil, false, nil
 	}
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)

@@ -13,7 +13,11 @@ func (p *program) snapshotsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "snapshots",
 		Short: "List the snapshots, oldest first",
-		Args:  cobra.NoArgs,
+		Long: `Lists the snapshots, oldest first: FILES counts all that are not directories, SIZE is what a restore brings back, STORED
+is by how much the repository grew. #words are tags.`,
+		Example: `  backupd repo snapshots
+  backupd repo snapshots --forgotten`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withRepo(cmd.Context(), func(r *repo.Repo) error {
 				if forgotten {
@@ -75,7 +79,7 @@ func (p *program) snapshots(list []*repo.Snapshot) error {
 		p.say("no snapshots")
 		return nil
 	}
-	return p.table("ID CREATED TYPE HOST FILES SIZE STORED PATHS", func(row func(...any)) {
+	p.table("ID CREATED TYPE HOST >FILES >SIZE >STORED PATHS", func(row func(...any)) {
 		for _, s := range list {
 			var words []string
 			for _, part := range s.Parts {
@@ -91,9 +95,10 @@ func (p *program) snapshots(list []*repo.Snapshot) error {
 				words = append(words, "#"+printable(tag))
 			}
 			if s.ProblemCount > 0 {
-				words = append(words, "("+countText(s.ProblemCount)+" problems)")
+				words = append(words, "("+counted(s.ProblemCount, "problem")+")")
 			}
 			row(s.ID, timeText(s.CreatedAt), s.Type, printable(s.Host), countText(s.Totals.Files), bytesText(s.Totals.BytesTotal), bytesText(s.Totals.BytesStored), strings.Join(words, " "))
 		}
 	})
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"path/filepath"
 	"strings"
 
 	"github.com/generalbots/backupd/crypto"
@@ -44,20 +45,46 @@ func treeOf(r *repo.Repo, s *repo.Snapshot) (*tree, error) {
 	return t, nil
 }
 
-// noPath is about a path that a snapshot does not hold.
-func (t *tree) noPath(name string) error {
-	return &absent{fmt.Errorf("%s: %w in %s; 'backupd repo ls %s' lists what it holds", name, repo.ErrNotFound, t.snap.ID, t.snap.ID)}
+// noPath is about a path that a snapshot does not hold. Paths in a snapshot are those of the host: who stands in a
+// directory and names a file of it is told so.
+func (t *tree) noPath(ctx context.Context, name string) error {
+	hint := fmt.Sprintf("'backupd repo ls %s' lists what it holds", t.snap.ID)
+	if !path.IsAbs(name) {
+		if abs, err := filepath.Abs(name); err == nil {
+			if found, err := t.look(ctx, abs); err == nil && len(found) > 0 {
+				hint = "paths are whole in a snapshot, and it has " + abs
+			}
+		}
+	}
+	return &absent{fmt.Errorf("%s: %w in %s; %s", clean(name), repo.ErrNotFound, t.snap.ID, hint)}
+}
+
+// pathArgument is the PATH of "ID [PATH]", or the root.
+func pathArgument(args []string) string {
+	if len(args) < 2 {
+		return "/"
+	}
+	return args[1]
 }
 
 // clean makes a path of a command line absolute within the snapshot.
 func clean(name string) string { return path.Clean("/" + name) }
 
-// find returns the entries a path leads to, one for each part that has it.
+// find returns the entries a path of a command line leads to, one for each part that has it.
 func (t *tree) find(ctx context.Context, name string) ([]*repo.Entry, error) {
-	name = clean(name)
-	if name == "/" {
+	at := clean(name)
+	if at == "/" {
 		return t.roots, nil
 	}
+	found, err := t.look(ctx, at)
+	if err == nil && len(found) == 0 {
+		err = t.noPath(ctx, name)
+	}
+	return found, err
+}
+
+// look is find for a clean path that may lead nowhere.
+func (t *tree) look(ctx context.Context, name string) ([]*repo.Entry, error) {
 	var found []*repo.Entry
 	for _, root := range t.roots {
 		e := root
@@ -73,9 +100,6 @@ func (t *tree) find(ctx context.Context, name string) ([]*repo.Entry, error) {
 		if e != nil {
 			found = append(found, e)
 		}
-	}
-	if len(found) == 0 {
-		return nil, t.noPath(name)
 	}
 	return found, nil
 }

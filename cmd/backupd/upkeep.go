@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 
 	"github.com/generalbots/backupd/repo"
 	"github.com/spf13/cobra"
@@ -12,8 +13,11 @@ func (p *program) gcCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "gc",
 		Short: "Give back the space of what no snapshot needs",
-		Long: `Removes what no snapshot needs and packs together what is left. Forgotten snapshots can not be undeleted afterwards. It
-has the repository to itself meanwhile, and may be killed at any moment: what is needed is never touched.`,
+		Long: `Removes what no snapshot needs and packs together what is left. Forgotten snapshots can not be undeleted afterwards;
+--dry-run names them. It has the repository to itself meanwhile, and may be killed at any moment: what is needed is never
+touched.`,
+		Example: `  backupd repo gc --dry-run
+  backupd repo gc`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withRepo(cmd.Context(), func(r *repo.Repo) error { return p.gc(cmd.Context(), r, o) })
@@ -32,22 +36,38 @@ func (p *program) gc(ctx context.Context, r *repo.Repo, o repo.GCOptions) error 
 		}
 		return reading{what: what, bytes: prog.Moved.Load() + prog.Deleted.Load(), total: prog.ToBeFreed.Load()}
 	})
+	gone := r.Forgotten()
 	rep, err := r.GC(ctx, o, &prog)
 	stop()
 	if err != nil {
 		return err
 	}
-	verb := "freed"
+	verb, removed := "freed", "removed for good"
 	if rep.DryRun {
-		verb = "would free"
+		verb, removed = "would free", "would be removed for good"
 	}
-	p.say("%s %s: %s in %s packs before, %s in %s after; %s packs dead, %s repacked (%s moved), %s snapshots removed for good",
-		verb, bytesText(rep.BytesBefore-rep.BytesAfter), bytesText(rep.BytesBefore), countText(rep.PacksBefore), bytesText(rep.BytesAfter), countText(rep.PacksAfter),
-		countText(rep.DeadPacks), countText(rep.RepackedPacks), bytesText(rep.MovedBytes), countText(rep.RemovedSnapshots))
+	v := gcValue{GCReport: rep, Removed: []string{}}
+	for _, s := range gone {
+		v.Removed = append(v.Removed, s.ID)
+		p.say("%s of %s %s", s.ID, timeText(s.CreatedAt), removed)
+	}
+	p.say("%s %s: %s in %s before, %s in %s after", verb, bytesText(rep.BytesBefore-rep.BytesAfter),
+		bytesText(rep.BytesBefore), counted(rep.PacksBefore, "pack"), bytesText(rep.BytesAfter), counted(rep.PacksAfter, "pack"))
+	p.say("  %s without anything needed, %s repacked (%s moved), %s %s",
+		counted(rep.DeadPacks, "pack"), countText(rep.RepackedPacks), bytesText(rep.MovedBytes), counted(rep.RemovedSnapshots, "snapshot"), removed)
+	if rep.DryRun && len(gone) > 0 {
+		p.say("  until gc runs this takes them back: backupd repo undelete %s", strings.Join(v.Removed, " "))
+	}
 	if p.json {
-		return p.value(rep)
+		return p.value(v)
 	}
 	return nil
+}
+
+// gcValue is what --json prints of a gc.
+type gcValue struct {
+	*repo.GCReport
+	Removed []string `json:"removed_ids"`
 }
 
 func (p *program) checkCommand() *cobra.Command {
@@ -58,7 +78,12 @@ func (p *program) checkCommand() *cobra.Command {
 		Short: "Prove that the repository is whole",
 		Long: `Checks the chain of snapshots, the packs, the trees, and that every chunk they name is there; with --read-data every
 byte is read, decrypted, decompressed and compared with its id. Each thing that is wrong is a line on standard output,
-each file it reaches another, and the exit code is 1. Nothing is changed in the repository.`,
+each file it reaches another, and the exit code is 1. Nothing is changed in the repository.
+
+A repository that is older than what this host remembers of it is opened read only. When that is as it should be, as
+after bringing back a copy, --accept-head takes it for the newest state.`,
+		Example: `  backupd repo check
+  backupd repo check --read-data`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withRepo(cmd.Context(), func(r *repo.Repo) error {
@@ -97,15 +122,15 @@ func (p *program) check(ctx context.Context, r *repo.Repo, o repo.CheckOptions) 
 		if o.ReadData {
 			return reading{what: "checking", bytes: prog.Bytes.Load(), total: prog.TotalBytes.Load()}
 		}
-		return reading{what: "checking packs", countedOnly: true, files: prog.Packs.Load(), totalFiles: prog.TotalPacks.Load()}
+		return reading{what: "checking", measure: byCount, unit: "pack", count: prog.Packs.Load(), counts: prog.TotalPacks.Load()}
 	})
 	rep, err := r.Check(ctx, o, &prog)
 	stop()
 	if err != nil {
 		return err
 	}
-	p.say("checked %s snapshots, %s packs (%s), %s chunks in %s blocks, %s of them delta blocks",
-		countText(rep.Snapshots), countText(rep.Packs), bytesText(rep.PackBytes), countText(rep.Chunks), countText(rep.Blocks), countText(rep.DeltaBlocks))
+	p.say("checked %s, %s (%s), %s in %s, %s among them", counted(rep.Snapshots, "snapshot"), counted(rep.Packs, "pack"), bytesText(rep.PackBytes),
+		counted(rep.Chunks, "chunk"), counted(rep.Blocks, "block"), counted(rep.DeltaBlocks, "delta block"))
 	if p.json {
 		v := checkValue{CheckReport: rep, Sound: rep.Sound(), Findings: orEmpty(rep.Findings), DamagedFiles: []damagedFileValue{}}
 		for _, f := range rep.DamagedFiles {
@@ -123,10 +148,14 @@ func (p *program) check(ctx context.Context, r *repo.Repo, o repo.CheckOptions) 
 		}
 	}
 	if rep.Sound() {
-		p.say("everything is as it should be")
+		if o.ReadData {
+			p.say("everything is as it should be")
+		} else {
+			p.say("everything is in its place; --read-data reads every byte as well")
+		}
 		return nil
 	}
-	p.say("found %s faults and %s damaged files", countText(len(rep.Findings)), countText(len(rep.DamagedFiles)))
+	p.say("found %s and %s", counted(len(rep.Findings), "fault"), counted(len(rep.DamagedFiles), "damaged file"))
 	return errDamaged
 }
 
@@ -134,10 +163,15 @@ func (p *program) statsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "stats",
 		Short: "Say what each snapshot holds alone, and what the repository takes",
-		Args:  cobra.NoArgs,
+		Long: `For each snapshot: how many files it has, their SIZE, and ALONE, what only this snapshot needs, as stored: about what
+forgetting it and a gc give back. Then what the whole repository takes.`,
+		Example: "  backupd repo stats",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withRepo(cmd.Context(), func(r *repo.Repo) error {
+				stop := p.meter(2, func() reading { return reading{what: "measuring", measure: byTime} })
 				s, err := r.Stats(cmd.Context())
+				stop()
 				if err != nil {
 					return err
 				}
@@ -152,19 +186,16 @@ func (p *program) statsCommand() *cobra.Command {
 }
 
 func (p *program) stats(s *repo.Stats) error {
-	err := p.table("ID FILES SIZE ALONE", func(row func(...any)) {
+	p.table("ID >FILES >SIZE >ALONE", func(row func(...any)) {
 		for _, x := range s.Snapshots {
 			row(x.ID, countText(x.Files), bytesText(x.Bytes), bytesText(x.Alone))
 		}
 	})
-	if err != nil {
-		return err
-	}
 	p.print("")
-	p.print("packs     %s in %s, %s of it padding", bytesText(s.PackBytes), countText(s.Packs), bytesText(s.PadBytes))
-	p.print("blocks    %s, of them %s delta blocks", countText(s.Blocks), countText(s.DeltaBlocks))
-	p.print("chunks    %s, %s when decoded", countText(s.Chunks), bytesText(s.ChunkBytes))
-	p.print("used      %s by snapshots, %s by nothing but dictionaries and what gc will free", bytesText(s.UsedBytes), bytesText(s.DeadBytes))
-	p.print("forgotten %s snapshots that can be undeleted", countText(s.Forgotten))
+	p.print("repository  %s in %s, %s of it padding", bytesText(s.PackBytes), counted(s.Packs, "pack"), bytesText(s.PadBytes))
+	p.print("needed      %s by snapshots; %s only by delta blocks, or by nothing, which gc frees", bytesText(s.UsedBytes), bytesText(s.DeadBytes))
+	p.print("content     %s in %s, before compression", bytesText(s.ChunkBytes), counted(s.Chunks, "chunk"))
+	p.print("blocks      %s, of them %s", countText(s.Blocks), counted(s.DeltaBlocks, "delta block"))
+	p.print("forgotten   %s that can be undeleted", counted(s.Forgotten, "snapshot"))
 	return nil
 }

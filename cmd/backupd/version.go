@@ -18,9 +18,10 @@ type versionValue struct {
 
 func (p *program) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the versions of the program, of Go and of the repository format",
-		Args:  cobra.NoArgs,
+		Use:     "version",
+		Short:   "Print the versions of the program, of Go and of the repository format",
+		Example: "  backupd version --json",
+		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			v := versionValue{Version: version, Commit: commit(), Go: runtime.Version(), Format: repo.FormatVersion}
 			if p.json {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -51,8 +50,20 @@ func countText[N int | int64 | uint64](n N) string {
 	return s
 }
 
-// timeText is a time for people, in the zone of this host.
-func timeText(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
+// counted is a number of things, the word for one of them given: "1 snapshot", "2 directories".
+func counted[N int | int64 | uint64](n N, one string) string {
+	many := one + "s"
+	if stem, ok := strings.CutSuffix(one, "y"); ok {
+		many = stem + "ies"
+	}
+	if n == 1 {
+		many = one
+	}
+	return countText(n) + " " + many
+}
+
+// timeText is a time for people, in the zone of this host, which it names.
+func timeText(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 -0700") }
 
 // rounded is a duration for people.
 func rounded(d time.Duration) string {
@@ -85,18 +96,41 @@ type problemValue struct {
 	Text string `json:"text"`
 }
 
-// table prints columns for people.
-func (p *program) table(header string, rows func(row func(cells ...any))) error {
-	w := tabwriter.NewWriter(p.stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, strings.ReplaceAll(header, " ", "\t"))
+// table prints columns for people. In the header a > stands before what is a number: these end in one line.
+func (p *program) table(header string, rows func(row func(cells ...any))) {
+	var lines [][]string
+	titles := strings.Fields(header)
+	right := make([]bool, len(titles))
+	for i, title := range titles {
+		titles[i], right[i] = strings.CutPrefix(title, ">")
+	}
+	lines = append(lines, titles)
 	rows(func(cells ...any) {
+		line := make([]string, len(cells))
 		for i, c := range cells {
-			if i > 0 {
-				fmt.Fprint(w, "\t")
-			}
-			fmt.Fprint(w, c)
+			line[i] = fmt.Sprint(c)
 		}
-		fmt.Fprintln(w)
+		lines = append(lines, line)
 	})
-	return w.Flush()
+	widths := make([]int, len(titles))
+	for _, line := range lines {
+		for i, cell := range line {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for _, line := range lines {
+		var b strings.Builder
+		for i, cell := range line {
+			if i > 0 {
+				b.WriteString("  ")
+			}
+			room := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if right[i] {
+				b.WriteString(room + cell)
+			} else {
+				b.WriteString(cell + room)
+			}
+		}
+		p.print("%s", strings.TrimRight(b.String(), " "))
+	}
 }
