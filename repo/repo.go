@@ -218,11 +218,13 @@ func (r *Repo) unlock(ctx context.Context, creds []crypto.Credential) error {
 // openState reads what this host remembers of the repository.
 func (r *Repo) openState() error {
 	if r.options.StateDir == "" && r.state == nil {
+		r.warnUnseen()
 		return nil
 	}
 	if r.state == nil {
 		dir, err := durable.OS(r.options.StateDir)
 		if errors.Is(err, fs.ErrNotExist) {
+			r.warnUnseen()
 			return nil // made by the first writer
 		}
 		if err != nil {
@@ -240,9 +242,7 @@ func (r *Repo) openState() error {
 	case err != nil:
 		r.rollback = err
 	case r.head == nil:
-		if len(r.chain.files) > 0 {
-			r.warn("this host has not seen the repository before: whether it is the newest state can not be told")
-		}
+		r.warnUnseen()
 	default:
 		r.rollback = r.chain.compareHead(r.head)
 	}
@@ -250,6 +250,13 @@ func (r *Repo) openState() error {
 		r.warn(fmt.Sprintf("opened read only: %v; if that is as it should be, run: backupd repo check --accept-head", r.rollback))
 	}
 	return nil
+}
+
+// warnUnseen says that nothing is there to hold a repository's state against. An empty repository has none.
+func (r *Repo) warnUnseen() {
+	if len(r.chain.files) > 0 {
+		r.warn("this host has not seen the repository before: whether it is the newest state can not be told")
+	}
 }
 
 func (r *Repo) warn(text string) {
