@@ -61,11 +61,12 @@ func (p *program) openStore(ctx context.Context) (*store.Dir, crypto.RepoID, err
 			return st, id, nil
 		}
 		st.Close()
+		err = fmt.Errorf("repository %s: %w", dir, err)
 	}
 	if errors.Is(err, store.ErrNotExist) || errors.Is(err, repo.ErrNoRepository) {
-		return nil, id, &noRepository{dir}
+		err = &noRepository{dir}
 	}
-	return nil, id, fmt.Errorf("repository %s: %w", dir, err)
+	return nil, id, err
 }
 
 // noRepository tells where none was found.

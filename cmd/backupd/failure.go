@@ -73,7 +73,7 @@ func explain(ctx context.Context, err error) failure {
 		return f
 	case errors.Is(context.Cause(ctx), errInterrupted):
 		return failure{Text: "interrupted", Code: exitInterrupted,
-			Hint: "everything that was committed is in place; the next run goes on from what is stored"}
+			Hint: "the repository is sound and what was committed is in place; run the command again"}
 	case errors.As(err, &locked):
 		f.Code = exitLocked
 		f.Hint = "wait until it has ended, or end it; a lock never outlives its process"

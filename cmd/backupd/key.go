@@ -227,6 +227,8 @@ passphrase, a key file a key file. Opened with anything else, as when a passphra
 					p.say("the repository was opened with a %s, which stays", old.Kind)
 				} else if err := r.RemoveKey(cmd.Context(), fmt.Sprintf("%08x", old.ID)); err != nil {
 					return fmt.Errorf("the new key slot is in place, but the old one is still there: %w", err)
+				} else {
+					p.say("removed key slot %08x (%s)", old.ID, old.Kind)
 				}
 				return p.showSlot(p.slotOf(r, info), "changed to")
 			})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/generalbots/backupd/internal/restore"
 	"github.com/generalbots/backupd/internal/source"
@@ -182,7 +183,7 @@ func (p *program) runRestore(ctx context.Context, r *repo.Repo, m *repo.Manifest
 	rep, err := named(restore.Run(ctx, r, m, to, o, &prog))
 	stop()
 	if rep != nil {
-		p.sayRestore(rep, o)
+		p.sayRestore(rep, o, err != nil)
 	}
 	if err != nil {
 		return err
@@ -198,7 +199,7 @@ func (p *program) runRestore(ctx context.Context, r *repo.Repo, m *repo.Manifest
 	return nil
 }
 
-func (p *program) sayRestore(rep *restore.Report, o restore.Options) {
+func (p *program) sayRestore(rep *restore.Report, o restore.Options, stopped bool) {
 	for _, x := range rep.Problems[:min(len(rep.Problems), maxShown)] {
 		p.say("%s: %s: %s", printable(string(x.Path)), printable(x.Op), printable(x.Text))
 	}
@@ -217,9 +218,19 @@ func (p *program) sayRestore(rep *restore.Report, o restore.Options) {
 	if rep.DryRun {
 		verb = "would restore"
 	}
-	p.say("%s %s of %s: %s, %s, %s, %s, %s, in %s", verb, bytesText(rep.Bytes), rep.Snapshot,
-		counted(rep.Files, "file"), counted(rep.Dirs, "directory"), counted(rep.Symlinks, "symbolic link"), counted(rep.Links, "hard link"), counted(rep.Specials, "other"),
-		rounded(rep.FinishedAt.Sub(rep.StartedAt)))
+	what := []string{counted(rep.Files, "file"), counted(rep.Dirs, "directory")}
+	for _, kind := range []struct {
+		n   uint64
+		one string
+	}{{rep.Symlinks, "symbolic link"}, {rep.Links, "hard link"}, {rep.Specials, "other"}} {
+		if kind.n > 0 {
+			what = append(what, counted(kind.n, kind.one))
+		}
+	}
+	p.say("%s %s of %s: %s, in %s", verb, bytesText(rep.Bytes), rep.Snapshot, strings.Join(what, ", "), rounded(rep.FinishedAt.Sub(rep.StartedAt)))
+	if stopped {
+		p.say("  and stopped there: with --overwrite if-changed the same command goes on, and leaves what is right as it is")
+	}
 	if o.Verify && !rep.DryRun {
 		p.say("%s read again and right", counted(rep.Verified, "file"))
 	}

@@ -47,6 +47,8 @@ func kindOf(err error) error {
 		return ErrNoSpace
 	case errors.Is(err, fs.ErrClosed):
 		return ErrClosed
+	case errors.Is(err, fs.ErrPermission):
+		return fs.ErrPermission
 	case errors.Is(err, durable.ErrTooLarge):
 		return ErrTooLarge
 	case errors.Is(err, context.Canceled):
