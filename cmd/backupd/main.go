@@ -44,6 +44,7 @@ func main() {
 // run is main with deferred calls.
 func run() int {
 	raiseFileLimit()
+	leaveNoCore()
 	debug.SetGCPercent(gcPercent)
 	ctx, stop := interruptible(context.Background())
 	defer stop()
@@ -65,6 +66,12 @@ func raiseFileLimit() {
 		// Without it everything works, with fewer files at a time.
 		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
 	}
+}
+
+// leaveNoCore keeps a crash from writing memory, with keys and plaintext in it, to a file.
+func leaveNoCore() {
+	// Lowering a limit needs no privilege; without it the master key is still left out, the keys made from it are not.
+	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 }
 
 // interruptible ends the context at the first SIGINT or SIGTERM, so that the work stops where the repository is sound,
