@@ -14,14 +14,17 @@ trap 'chmod -R u+rwX "$work" && rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 source=$work/source
 export BACKUPD_REPO="$work/repo" BACKUPD_KEY_FILE="$work/key" BACKUPD_STATE_DIR="$work/state"
-table=$work/table
+table=$work/table held=0
 : > "$table"
 
 now() { date +%s%N; }
 repository() { find "$BACKUPD_REPO" -type f -printf '%s\n' 2>/dev/null | awk '{ sum += $1 } END { print sum + 0 }'; }
-human() { numfmt --to=iec --format=%.1f "${1:-0}"; }
+human() { numfmt --to=iec-i --suffix=B --format=%.1f "${1:-0}" | sed 's/\([KMGTP]*i*B\)$/ \1/'; }
+# takes FOLDER... is what they take on their file system; in the table "saved" is what a copy would have taken more.
+takes() { du -c -s -B1 "$@" | tail -n 1 | cut -f1; }
 
-# step NAME ALLOWED COMMAND... runs one command, remembers what it cost and what it did to the repository.
+# step NAME ALLOWED COMMAND... runs one command, remembers what it cost, what it did to the repository, and what that
+# saved of $held, the bytes it backed up.
 step() {
 	name=$1 allowed=$2
 	shift 2
@@ -30,18 +33,22 @@ step() {
 	"$@" || code=$?
 	end=$(now) after=$(repository)
 	case " 0 $allowed " in *" $code "*) ;; *) echo "$name ended with exit code $code" >&2; exit 1 ;; esac
-	printf '%s\t%s\t%s\t%s\n' "$name" "$(((end - start) / 1000000)) ms" \
-		"$(human $((${after:-0} - ${before:-0})))" "$(human "${after:-0}")" >> "$table"
+	grew=$((after - before)) copy=- saved=-
+	[ "$held" -eq 0 ] || { copy=$(human "$held") saved="$((100 - 100 * grew / held)) %"; }
+	[ "$grew" -eq 0 ] && grew=- || grew=$(human "$grew")
+	printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$name" "$(((end - start) / 1000000)) ms" "$copy" "$grew" "$saved" "$(human "$after")" >> "$table"
+	held=0
 }
 
 # same WHAT A B fails unless the two folders hold the same, byte for byte and with all metadata.
 same() {
 	difference=$(rsync -aHAXn --checksum --itemize-changes --delete "$2/" "$3/")
 	[ -z "$difference" ] || { { echo "$1 differs:"; echo "$difference" | head -n 30; } >&2; exit 1; }
-	echo "$1: identical ($(find "$2" | wc -l) files and folders, $(human "$(du -s -B1 "$2" | cut -f1)"))" >&2
+	echo "$1: identical ($(find "$2" | wc -l) files and folders, $(human "$(takes "$2")"))" >&2
 }
 
 # What a host really holds: more than plain files.
+echo "backing up testdata/bots ${*:+and }$*, working below var/, which is removed afterwards" >&2
 cp -a testdata/bots "$source"
 bot=$source/riverside.gbai/riverside.gbdrive
 mkdir -p "$bot/odd/empty"
@@ -60,6 +67,7 @@ morning=$work/morning
 cp -a "$source" "$morning"
 
 step "init" "" "$backupd" repo init
+held=$(takes "$source" "$@")
 step "full backup" "3" sh -c '"$0" repo backup --type full "$@" > '"$work/first" "$backupd" "$source" "$@"
 first=$(tail -n 1 "$work/first")
 
@@ -73,6 +81,7 @@ rm "$source/helpdesk.gbai/helpdesk.gbdrive/capacity/2026-02-01.txt"
 mv "$source/trailhead.gbai/trailhead.gbdrive/images/lake-morning.png" "$source/trailhead.gbai/trailhead.gbdrive/images/lake.png"
 chmod 600 "$source/helpdesk.gbai/helpdesk.gbot/config.csv"
 
+held=$(takes "$source" "$@")
 step "incremental backup" "3" sh -c '"$0" repo backup "$@" > '"$work/second" "$backupd" "$source" "$@"
 second=$(tail -n 1 "$work/second")
 step "diff" "" "$backupd" repo diff "$first" "$second"
@@ -93,4 +102,6 @@ for folder in "$@"; do
 done
 
 printf '\n'
-{ printf 'step\ttook\trepository grew by\tto\n'; cat "$table"; } | awk -F '\t' '{ printf "%-26s %10s %20s %10s\n", $1, $2, $3, $4 }'
+{ printf 'step\ttook\ta copy takes\tstored\tsaved\trepository\n'; cat "$table"; } |
+	awk -F '\t' '{ printf "%-26s %10s %14s %12s %8s %12s\n", $1, $2, $3, $4, $5, $6 }'
+printf '\nEverything came back as it was: every byte, name, mode, owner, time, link and attribute.\n'
