@@ -247,7 +247,7 @@ func (r *Repo) openState() error {
 		r.rollback = r.chain.compareHead(r.head)
 	}
 	if r.rollback != nil {
-		r.warn(fmt.Sprintf("opened read only: %v; if that is as it should be, run: backupd repo check --accept-head", r.rollback))
+		r.warn(fmt.Sprintf("opened read only: %v", r.rollback)) // which says how to accept it
 	}
 	return nil
 }

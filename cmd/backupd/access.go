@@ -106,7 +106,7 @@ func (p *program) withRepo(ctx context.Context, do func(*repo.Repo) error) (err 
 	if err != nil {
 		return err
 	}
-	r, err := repo.Open(ctx, st, creds, repo.Options{StateDir: p.state(id), Program: "backupd " + version, Logger: p.logger()})
+	r, err := repo.Open(ctx, st, creds, repo.Options{StateDir: p.state(id), Program: "backupd " + version, Logger: slog.New(&talk{p: p})})
 	for _, c := range creds {
 		c.Wipe()
 	}
@@ -138,19 +138,6 @@ func (p *program) warn(r *repo.Repo, first int) int {
 		p.say("warning: %s", printable(w))
 	}
 	return len(all)
-}
-
-// logger prints what packages want people to know as lines of talk.
-func (p *program) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{
-		Level: slog.LevelWarn,
-		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return a
-		},
-	}))
 }
 
 // host is the name snapshots of this host carry.

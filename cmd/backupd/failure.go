@@ -28,6 +28,8 @@ var (
 	errProblems = errors.New("done with problems")
 	// errDamaged ends a command that found damage and has reported it.
 	errDamaged = errors.New("the repository is damaged")
+	// errStranger ends a check that found nothing wrong but that this host remembers another state.
+	errStranger = errors.New("the repository is whole, but not what this host remembers of it")
 )
 
 // failure is an error as a person and a script see it.
@@ -51,7 +53,8 @@ var remedies = []remedy{
 	{repo.ErrExists, exitFailed, "use it as it is, or give --repo another directory"},
 	{repo.ErrNewerFormat, exitFailed, "install the version of backupd that wrote it, or a later one"},
 	{errDamaged, exitFailed, "what is not listed can be restored; 'backupd repo backup --type full' stores anew what the host still has"},
-	{repo.ErrRollback, exitFailed, "find out who put an older copy there; if that is as it should be, run: backupd repo check --accept-head"},
+	{errStranger, exitFailed, "find out first who put an older copy there; then 'backupd repo check --accept-head' takes it as it is"},
+	{repo.ErrRollback, exitFailed, "find out first who put an older copy there, and what became of the newer one"},
 	{repo.ErrNotFound, exitFailed, "something the snapshot needs is missing; run: backupd repo check --read-data"},
 	{repo.ErrDamaged, exitFailed, "run: backupd repo check --read-data; it names everything that is affected"},
 	{crypto.ErrDamaged, exitFailed, "run: backupd repo check --read-data; it names everything that is affected"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/generalbots/backupd/repo"
@@ -156,6 +157,9 @@ func (p *program) check(ctx context.Context, r *repo.Repo, o repo.CheckOptions) 
 		return nil
 	}
 	p.say("found %s and %s", counted(len(rep.Findings), "fault"), counted(len(rep.DamagedFiles), "damaged file"))
+	if len(rep.DamagedFiles) == 0 && !slices.ContainsFunc(rep.Findings, func(f repo.Finding) bool { return f.Object != "head" }) {
+		return errStranger
+	}
 	return errDamaged
 }
 
