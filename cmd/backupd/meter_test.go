@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -80,5 +81,35 @@ func TestSizes_AreForPeople(t *testing.T) {
 		if got := countText(n); got != want {
 			t.Errorf("%d: got %q, want %q", n, got, want)
 		}
+	}
+}
+
+func TestMeter_DropsTheBarWhereRoomIsShort(t *testing.T) {
+	start := time.Unix(1000, 0)
+	m := &meter{start: start, lastAt: start}
+	r := reading{what: "restoring", count: 1, bytes: 1 << 20, total: 2 << 20}
+	if got := m.line(start.Add(time.Second), r, 100); !strings.Contains(got, "[##########----------]  50 %  1 file  ") {
+		t.Errorf("got %q", got)
+	}
+	if got := m.line(start.Add(2*time.Second), r, 60); strings.Contains(got, "[") || !strings.Contains(got, " 50 %") {
+		t.Errorf("got %q", got)
+	}
+	if got, want := m.line(start.Add(65*time.Second), reading{what: "measuring", measure: byTime}, 60), "measuring  1m5s"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Whoever talks while a progress line stands, be it another goroutine's warning, begins on a clean line.
+func TestTerminal_TalkWipesTheProgressLineAway(t *testing.T) {
+	var out bytes.Buffer
+	p := &program{terminal: &terminal{w: &out}}
+	p.stderr = p.terminal
+	p.terminal.draw("half")
+	slog.New(&talk{p: p}).Warn("watch \x1b out", "why", "so")
+	p.terminal.draw("whole")
+	p.terminal.draw("")
+	want := "half" + "\r\x1b[K" + `warning: watch \x1b out (why: so)` + "\n" + "whole" + "\r\x1b[K"
+	if got := out.String(); got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
