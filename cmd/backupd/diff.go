@@ -113,11 +113,11 @@ func changeLine(c *repo.Change) string {
 	name := printable("/" + c.Path)
 	switch c.Kind {
 	case repo.Added:
-		return fmt.Sprintf("+ %23s  %s", bytesText(c.New.Size), name)
+		return fmt.Sprintf("+ %23s  %s", sizeText(c.New), name)
 	case repo.Removed:
-		return fmt.Sprintf("- %23s  %s", bytesText(c.Old.Size), name)
+		return fmt.Sprintf("- %23s  %s", sizeText(c.Old), name)
 	case repo.Changed:
-		return fmt.Sprintf("M %23s  %s", bytesText(c.Old.Size)+" → "+bytesText(c.New.Size), name)
+		return fmt.Sprintf("M %23s  %s", sizeText(c.Old)+" → "+sizeText(c.New), name)
 	}
-	return fmt.Sprintf("m %23s  %s", bytesText(c.New.Size), name)
+	return fmt.Sprintf("m %23s  %s", sizeText(c.New), name)
 }

@@ -59,7 +59,7 @@ func (p *program) find(ctx context.Context, r *repo.Repo, pattern string) error 
 			if p.json {
 				return values.add(foundValue{s.ID, entryOf(name, e)})
 			}
-			p.print("%s  %s  %10s  %s", s.ID, timeText(clock(e.Mtime)), bytesText(e.Size), printable(name))
+			p.print("%s  %s  %10s  %s", s.ID, timeText(clock(e.Mtime)), sizeText(e), printable(name))
 			return nil
 		}
 		for _, root := range t.roots {

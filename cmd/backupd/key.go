@@ -176,7 +176,7 @@ copied the master key, which stays the same: against them only a new repository 
 				if _, err := named(id, r.RemoveKey(cmd.Context(), id)); err != nil {
 					return err
 				}
-				p.say("removed key slot %s", id)
+				p.say("removed key slot %s; 'backupd repo key list' shows what is left", id)
 				if p.json {
 					return p.value(map[string]string{"removed": id})
 				}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/generalbots/backupd/repo"
@@ -28,7 +27,7 @@ that are not UTF-8 or backslashes is written as in a Go string; --json has it ra
 			})
 		},
 	}
-	c.Flags().BoolVarP(&long, "long", "l", false, "with mode, owner, size and time")
+	c.Flags().BoolVarP(&long, "long", "l", false, "with mode, owner, size in bytes and time")
 	c.Flags().IntVar(&depth, "depth", 0, "go only `LEVELS` below PATH; 0 is all")
 	return c
 }
@@ -151,23 +150,52 @@ func typeText(t repo.Type) string {
 	return fmt.Sprintf("type %d", uint8(t))
 }
 
-// fileMode is the mode of an entry as Go knows it, which knows how to print it.
-func fileMode(e *repo.Entry) fs.FileMode {
-	m := fs.FileMode(e.Mode & 0o777)
-	for _, bit := range []struct {
-		set  bool
-		mode fs.FileMode
-	}{
-		{e.Mode&0o4000 != 0, fs.ModeSetuid}, {e.Mode&0o2000 != 0, fs.ModeSetgid}, {e.Mode&0o1000 != 0, fs.ModeSticky},
-		{e.Type == repo.TypeDirectory, fs.ModeDir}, {e.Type == repo.TypeSymlink, fs.ModeSymlink},
-		{e.Type == repo.TypeFIFO, fs.ModeNamedPipe}, {e.Type == repo.TypeSocket, fs.ModeSocket},
-		{e.Type == repo.TypeCharDevice, fs.ModeDevice | fs.ModeCharDevice}, {e.Type == repo.TypeBlockDevice, fs.ModeDevice},
-	} {
-		if bit.set {
-			m |= bit.mode
+// modeText is the mode of an entry as ls writes it.
+func modeText(e *repo.Entry) string {
+	b := []byte("?rwxrwxrwx")
+	switch e.Type {
+	case repo.TypeRegular:
+		b[0] = '-'
+	case repo.TypeDirectory:
+		b[0] = 'd'
+	case repo.TypeSymlink:
+		b[0] = 'l'
+	case repo.TypeFIFO:
+		b[0] = 'p'
+	case repo.TypeSocket:
+		b[0] = 's'
+	case repo.TypeCharDevice:
+		b[0] = 'c'
+	case repo.TypeBlockDevice:
+		b[0] = 'b'
+	}
+	for i := range 9 {
+		if e.Mode&(0o400>>i) == 0 {
+			b[i+1] = '-'
 		}
 	}
-	return m
+	for _, special := range []struct {
+		bit    uint32
+		at     int
+		letter byte
+	}{{0o4000, 3, 's'}, {0o2000, 6, 's'}, {0o1000, 9, 't'}} {
+		if e.Mode&special.bit == 0 {
+			continue
+		}
+		if b[special.at] == '-' {
+			special.letter -= 'a' - 'A' // nobody may execute it
+		}
+		b[special.at] = special.letter
+	}
+	return string(b)
+}
+
+// sizeText is the size of an entry for people; only files have one.
+func sizeText(e *repo.Entry) string {
+	if e.Type != repo.TypeRegular {
+		return "-"
+	}
+	return bytesText(e.Size)
 }
 
 func longLine(name string, e *repo.Entry) string {
@@ -175,7 +203,7 @@ func longLine(name string, e *repo.Entry) string {
 	if e.Type == repo.TypeCharDevice || e.Type == repo.TypeBlockDevice {
 		size = fmt.Sprintf("%d,%d", e.Major, e.Minor)
 	}
-	line := fmt.Sprintf("%-11s %s %10s %s %s", fileMode(e), owner(e), size, timeText(clock(e.Mtime)), printable(name))
+	line := fmt.Sprintf("%s %s %10s %s %s", modeText(e), owner(e), size, timeText(clock(e.Mtime)), printable(name))
 	if e.Type == repo.TypeSymlink {
 		line += " -> " + printable(e.Target)
 	}

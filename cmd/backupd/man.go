@@ -93,6 +93,9 @@ func manFlags(b *bytes.Buffer, title string, flags *pflag.FlagSet) {
 			first = false
 		}
 		value, usage := pflag.UnquoteUsage(f)
+		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "[]" {
+			usage += " (default " + f.DefValue + ")"
+		}
 		names := "--" + f.Name
 		if f.Shorthand != "" {
 			names = "-" + f.Shorthand + ", " + names
