@@ -48,7 +48,7 @@ type remedy struct {
 
 var remedies = []remedy{
 	{crypto.ErrWrongKey, exitWrongKey, "check --key-file, --passphrase-file or --recovery-file; 'backupd repo key test' tries one without doing anything"},
-	{crypto.ErrCredentialInvalid, exitWrongKey, "check that the file is the one that 'backupd repo init' or 'backupd repo key add' was given"},
+	{crypto.ErrCredentialInvalid, exitWrongKey, "give what 'backupd repo init' or 'backupd repo key add' was given; a new passphrase may not be empty"},
 	{repo.ErrNoRepository, exitNotFound, "check --repo, or make a repository there with: backupd repo init"},
 	{repo.ErrExists, exitFailed, "use it as it is, or give --repo another directory"},
 	{repo.ErrNewerFormat, exitFailed, "install the version of backupd that wrote it, or a later one"},

@@ -48,7 +48,9 @@ func (p *program) init(ctx context.Context) error {
 		return err
 	}
 	defer st.Close()
+	stop := p.meter(2, func() reading { return reading{what: "making the repository", measure: byTime} })
 	id, err := repo.Init(ctx, st, repo.InitOptions{Slots: slots})
+	stop()
 	if err != nil {
 		return err
 	}
