@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -261,6 +262,41 @@ func FuzzJob(f *testing.F) {
 			t.Errorf("%q became %q", value, twice)
 		}
 	})
+}
+
+func FuzzSummary(f *testing.F) {
+	j := state.Job{ID: "a", Kind: "backup", State: "pending", CreatedAt: epoch, FinishedAt: epoch, Attempts: 3}
+	entry, value := state.Summary(&j)
+	f.Add(entry, value[4:])
+	f.Fuzz(func(t *testing.T, entry, value []byte) {
+		var j, again state.Job
+		if state.ReadSummary(entry, state.SealSummary(entry, value), &j) != nil || state.CheckJob(&j) != nil {
+			return
+		}
+		must(t, func() error { e, v := state.Summary(&j); return state.ReadSummary(e, v, &again) }())
+		if !reflect.DeepEqual(j, again) {
+			t.Errorf("%+v became %+v", j, again)
+		}
+	})
+}
+
+func TestJobs_FilterSeesWhatTheJobSays(t *testing.T) {
+	db, _ := fresh(t)
+	want := state.Job{ID: "restore-1", Kind: "restore", State: "failed", BackupID: "backup-1", Target: "staging", ScheduleID: "s", Actor: "me",
+		ErrorCode: "no_space", Attempts: 2, CreatedAt: epoch, StartedAt: epoch.Add(1), FinishedAt: epoch.Add(2)}
+	full := want
+	full.ErrorMessage, full.Request, full.RequestID = "no space", []byte("{}"), "r"
+	must(t, db.PutJob(state.Job{ID: "restore-1", CreatedAt: epoch}))
+	must(t, db.PutJob(full))
+	got, total, err := db.Jobs(func(j *state.Job) bool {
+		if !reflect.DeepEqual(*j, want) {
+			t.Errorf("the filter sees %+v", *j)
+		}
+		return true
+	}, 0, 0)
+	if err != nil || total != 1 || !reflect.DeepEqual(got[0], full) {
+		t.Errorf("%+v %v", got, err)
+	}
 }
 
 func TestRecord_SaysWhatIsWrongWithIt(t *testing.T) {

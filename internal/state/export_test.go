@@ -1,6 +1,7 @@
 package state
 
 import (
+	"encoding/binary"
 	"io"
 
 	"go.etcd.io/bbolt"
@@ -47,4 +48,17 @@ func OpenUnjudged(path string) error {
 		}
 		return nil
 	})
+}
+
+// Summary and ReadSummary are a job's entry in the index by time.
+func Summary(j *Job) (entry, value []byte) { return timeKey(j.CreatedAt, []byte(j.ID)), j.summary() }
+
+// ReadSummary reads what Summary made.
+func ReadSummary(entry, value []byte, j *Job) error { return readSummary(entry, value, j) }
+
+// SealSummary gives any value a valid checksum.
+func SealSummary(entry, value []byte) []byte {
+	value = append(make([]byte, 4), value...)
+	binary.BigEndian.PutUint32(value, summaryChecksum(entry, value))
+	return value
 }

@@ -32,7 +32,8 @@ type Job struct {
 
 var jobKind = kind[Job]{bucket: "jobs", name: "job", version: 1}
 
-// jobTimes has an entry for each job: its CreatedAt as nanoseconds since 1970, 8 bytes big endian, and its id.
+// jobTimes has an entry for each job: its CreatedAt as nanoseconds since 1970, 8 bytes big endian, and its id, with a
+// summary as value.
 const jobTimes = "jobs by time"
 
 // pruneStep is how many records one transaction removes, so that others get their turn.
@@ -52,6 +53,9 @@ func (j *Job) check() error {
 	l.text("error_message", j.ErrorMessage, MaxMessage)
 	l.created(j.CreatedAt)
 	l.times(&j.CreatedAt, &j.StartedAt, &j.FinishedAt)
+	if j.Attempts < 0 || j.Attempts > 1<<30 {
+		l.refuse("%d attempts", j.Attempts)
+	}
 	l.document("request", &j.Request)
 	l.document("result", &j.Result)
 	return l.err
@@ -72,10 +76,8 @@ func (tx *Tx) PutJob(j Job) error {
 			return err
 		}
 	}
-	if old == nil || !old.CreatedAt.Equal(j.CreatedAt) {
-		if err := tx.put(jobTimes, timeKey(j.CreatedAt, key), nil); err != nil {
-			return err
-		}
+	if err := tx.put(jobTimes, timeKey(j.CreatedAt, key), j.summary()); err != nil {
+		return err
 	}
 	return store(tx, jobKind, key, &j)
 }
@@ -91,33 +93,35 @@ func (tx *Tx) Job(id string) (Job, error) {
 
 // Jobs lists jobs for which filter is true (nil: all), newest first by CreatedAt
 // and then by id, leaving out the first offset of them and giving limit at most
-// (0 or less: all). total is how many there are. filter must not keep the job
-// and must not call the DB.
+// (0 or less: all). total is how many there are.
+//
+// filter sees ID, Kind, State, BackupID, Target, ScheduleID, Actor, ErrorCode,
+// Attempts and the times, the rest is empty. It must not keep the job and must
+// not call the DB.
 func (tx *Tx) Jobs(filter func(*Job) bool, offset, limit int) (jobs []Job, total int, err error) {
-	err = tx.walk(jobTimes, true, nil, func(entry, _ []byte) (bool, error) {
+	var head Job
+	err = tx.walk(jobTimes, true, nil, func(entry, value []byte) (bool, error) {
 		wanted := total >= offset && (limit <= 0 || len(jobs) < limit)
-		if filter == nil && !wanted {
-			total++ // counting needs no look at the job
-			return true, nil
-		}
-		if len(entry) <= 8 {
-			return false, tx.damage(damaged("%s: an entry of %d bytes", jobTimes, len(entry)))
-		}
-		j, err := load(tx, jobKind, entry[8:])
-		if errors.Is(err, ErrNotFound) {
-			err = tx.damage(damaged("%s: no job %q", jobTimes, entry[8:]))
-		}
-		if err != nil {
-			return false, err
-		}
-		if filter != nil && !filter(j) {
-			return true, nil
-		}
-		if wanted {
-			jobs = append(jobs, *j)
+		if filter != nil {
+			if err := readSummary(entry, value, &head); err != nil {
+				return false, tx.damage(err)
+			}
+			if !filter(&head) {
+				return true, nil
+			}
 		}
 		total++
-		return true, nil
+		if !wanted {
+			return true, nil
+		}
+		j, err := load(tx, jobKind, entry[min(8, len(entry)):])
+		if errors.Is(err, ErrNotFound) {
+			err = tx.damage(damaged("%s: %q leads to no job", jobTimes, entry))
+		}
+		if err == nil {
+			jobs = append(jobs, *j)
+		}
+		return err == nil, err
 	})
 	if err != nil {
 		return nil, 0, err
@@ -175,7 +179,8 @@ func (db *DB) PruneJobs(before time.Time, keep int) (pruned int, err error) {
 			// How many stand from the cursor on is not known, so count the old ones from the oldest.
 			spare, at := total-keep, 0
 			done = true
-			return tx.walk(jobTimes, false, nil, func(entry, _ []byte) (bool, error) {
+			var j Job
+			return tx.walk(jobTimes, false, nil, func(entry, value []byte) (bool, error) {
 				if at++; at > spare {
 					return false, nil
 				}
@@ -187,11 +192,11 @@ func (db *DB) PruneJobs(before time.Time, keep int) (pruned int, err error) {
 					return false, nil
 				}
 				from = append(from[:0], entry...)
-				j, err := load(tx, jobKind, entry[min(8, len(entry)):])
+				err := readSummary(entry, value, &j)
 				if err == nil && !j.FinishedAt.IsZero() && j.FinishedAt.Before(before) {
 					ids = append(ids, j.ID)
 				}
-				return true, err
+				return err == nil, tx.damage(err)
 			})
 		})
 		if err != nil {

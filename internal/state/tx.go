@@ -329,10 +329,10 @@ func (tx *Tx) records(ctx context.Context) error {
 	if _, err := examine(ctx, tx, verificationKind); err != nil {
 		return err
 	}
-	if err := indexed(ctx, tx, jobKind, jobTimes, func(j *Job) time.Time { return j.CreatedAt }); err != nil {
+	if err := indexed(ctx, tx, jobKind, jobTimes, func(j *Job) (time.Time, []byte) { return j.CreatedAt, j.summary() }); err != nil {
 		return err
 	}
-	return indexed(ctx, tx, answerKind, answerTimes, func(a *Answer) time.Time { return a.CreatedAt })
+	return indexed(ctx, tx, answerKind, answerTimes, func(a *Answer) (time.Time, []byte) { return a.CreatedAt, nil })
 }
 
 func examine[T any](ctx context.Context, tx *Tx, k kind[T]) (n int, err error) {
@@ -344,19 +344,24 @@ func examine[T any](ctx context.Context, tx *Tx, k kind[T]) (n int, err error) {
 	return n, err
 }
 
-func indexed[T any](ctx context.Context, tx *Tx, k kind[T], times string, at func(*T) time.Time) error {
+func indexed[T any](ctx context.Context, tx *Tx, k kind[T], times string, entryOf func(*T) (time.Time, []byte)) error {
 	records, err := examine(ctx, tx, k)
 	if err != nil {
 		return err
 	}
-	err = tx.walk(times, false, nil, func(entry, _ []byte) (bool, error) {
+	err = tx.walk(times, false, nil, func(entry, value []byte) (bool, error) {
 		records--
 		if len(entry) <= 8 {
 			return false, tx.damage(damaged("%s: an entry of %d bytes", times, len(entry)))
 		}
 		record, err := load(tx, k, entry[8:])
-		if errors.Is(err, ErrNotFound) || err == nil && !bytes.Equal(timeKey(at(record), entry[8:]), entry) {
-			err = tx.damage(damaged("%s: %q leads to no %s of that time", times, entry[8:], k.name))
+		ok := err == nil
+		if ok {
+			at, summary := entryOf(record)
+			ok = bytes.Equal(timeKey(at, entry[8:]), entry) && bytes.Equal(summary, value)
+		}
+		if !ok && (err == nil || errors.Is(err, ErrNotFound)) {
+			err = tx.damage(damaged("%s: %q leads to no %s it fits", times, entry[8:], k.name))
 		}
 		return err == nil, errors.Join(err, context.Cause(ctx))
 	})
