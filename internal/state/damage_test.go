@@ -230,12 +230,17 @@ func TestOpen_ControlBboltAloneDiesOfDamage(t *testing.T) {
 func FuzzInspect(f *testing.F) {
 	content, _ := sound(f, true)
 	content = content[:(used(content)/4096+1)*4096]
-	f.Add(content, uint16(3), uint16(10), byte(0x40))
-	f.Fuzz(func(t *testing.T, content []byte, page, at uint16, flip byte) {
-		if i := int(page)*4096 + int(at)%4096; i < len(content) {
-			content[i] ^= flip
+	f.Add(uint16(3), uint16(10), uint64(0x40), uint16(0), uint16(0), uint64(0))
+	f.Fuzz(func(t *testing.T, page1, at1 uint16, flip1 uint64, page2, at2 uint16, flip2 uint64) {
+		bad := bytes.Clone(content)
+		for _, c := range []struct {
+			page, at uint16
+			flip     uint64
+		}{{page1, at1, flip1}, {page2, at2, flip2}} {
+			at := bad[int(c.page)%(len(bad)/4096)*4096+int(c.at)%4089:]
+			binary.NativeEndian.PutUint64(at, binary.NativeEndian.Uint64(at)^c.flip)
 		}
-		state.Inspect(bytes.NewReader(content), int64(len(content)))
+		state.Inspect(bytes.NewReader(bad), int64(len(bad)))
 	})
 }
 
