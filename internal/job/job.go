@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/generalbots/backupd/internal/restore"
+	"github.com/generalbots/backupd/internal/state"
 	"github.com/generalbots/backupd/repo"
 )
 
@@ -46,6 +47,7 @@ type Job struct {
 	Target     string // of a restore
 	ScheduleID string // that asked for it; empty when somebody did
 	Actor      string // who asked
+	RequestID  string // in which call
 	Attempts   int    // how often it was begun
 
 	CreatedAt, StartedAt, FinishedAt time.Time // zero while it has not come to that
@@ -136,6 +138,16 @@ type Verification struct {
 	At      time.Time
 	JobID   string
 	Message string
+}
+
+// By is who asks for something, and what is to be written down with it.
+type By struct {
+	Actor     string
+	RequestID string
+	// Also is called within the transaction that makes a job durable, so that
+	// what it writes and the job are both there after a crash, or neither. Nil
+	// writes nothing.
+	Also func(tx *state.Tx, job Job) error
 }
 
 // Schedule asks for backups at certain times.

@@ -1,85 +1,327 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/generalbots/backupd/internal/state"
+	"github.com/generalbots/backupd/repo"
 )
 
 // Jobs is the queue with all that belongs to it. Its methods may be called at
 // the same time, also while Run runs and before it does.
-type Jobs struct{}
+type Jobs struct {
+	o    Options
+	repo *repo.Repo
+	st   *state.DB
+	log  *slog.Logger
+	wake chan struct{} // of one: something may be startable
 
-var errStub = errors.New("not built yet")
+	mu        sync.Mutex       // guards all below
+	live      map[string]*live // jobs that are not over
+	queue     []*live          // of them those that wait, in order
+	writer    bool             // somebody writes to the repository
+	readers   int
+	alone     bool // gc runs
+	closing   bool
+	sources   []Source
+	targets   []Target
+	backups   map[string]Job  // every backup job there is a record of, without its manifest
+	deleted   map[string]bool // backups that are to be forgotten and not shown any more
+	expiries  map[string]state.Expiry
+	schedules map[string]*state.Schedule
+	refreshed time.Time
+}
+
+// Open reads what the daemon remembers. Jobs that were running when the
+// process ended are interrupted; backups among them wait to be run again, or
+// turn out to be complete.
+func Open(ctx context.Context, o Options) (*Jobs, error) {
+	o.Readers = cmp.Or(o.Readers, defaultReaders)
+	o.Waiting = cmp.Or(o.Waiting, defaultWaiting)
+	if o.Zone == nil {
+		o.Zone = time.UTC
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.GC.Cron != "" {
+		if err := CheckCron(o.GC.Cron); err != nil {
+			return nil, err
+		}
+	}
+	j := &Jobs{
+		o: o, repo: o.Repo, st: o.State, log: o.Logger, wake: make(chan struct{}, 1),
+		live: make(map[string]*live), backups: make(map[string]Job), deleted: make(map[string]bool),
+		expiries: make(map[string]state.Expiry), schedules: make(map[string]*state.Schedule), sources: o.Sources, targets: o.Targets,
+	}
+	if err := j.recall(ctx); err != nil {
+		return nil, err
+	}
+	return j, nil
+}
+
+// Reload replaces what the configuration names. Jobs that wait are run against
+// the new sources and targets, those that run go on as they began.
+func (j *Jobs) Reload(sources []Source, targets []Target) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.sources, j.targets = slices.Clone(sources), slices.Clone(targets)
+}
 
 // CreateBackup queues a backup. It is durable when this returns: whatever
 // happens then, the job is run or says why not. *InvalidError, ErrClosing,
 // ErrQueueFull.
-func (*Jobs) CreateBackup(ctx context.Context, r BackupRequest, actor string) (Job, error) {
-	return Job{}, errStub
+func (j *Jobs) CreateBackup(ctx context.Context, r BackupRequest, by By) (Job, error) {
+	return j.createBackup(r, by, time.Now())
+}
+
+func (j *Jobs) createBackup(r BackupRequest, by By, now time.Time) (Job, error) {
+	if err := j.checkBackup(&r); err != nil {
+		return Job{}, err
+	}
+	id, err := j.repo.NewID(now)
+	if err != nil {
+		return Job{}, err
+	}
+	return j.enqueue(Job{ID: id, Kind: KindBackup, BackupID: id, ScheduleID: r.ScheduleID, CreatedAt: now, Backup: &r}, by)
+}
+
+func (j *Jobs) checkBackup(r *BackupRequest) error {
+	r.Type = cmp.Or(r.Type, "full")
+	if !slices.Contains(backupTypes, r.Type) {
+		return &InvalidError{"type", fmt.Sprintf("%q is not one of %s", r.Type, strings.Join(backupTypes, ", "))}
+	}
+	if r.RetentionDays < 0 || r.RetentionDays > maxRetentionDays {
+		return &InvalidError{"retention_days", fmt.Sprintf("%d is not between 0 (keep) and %d", r.RetentionDays, maxRetentionDays)}
+	}
+	if len(r.Tags) > maxTags {
+		return &InvalidError{"tags", fmt.Sprintf("%d tags, at most %d", len(r.Tags), maxTags)}
+	}
+	for _, tag := range r.Tags {
+		if tag == "" || len(tag) > maxTagLength {
+			return &InvalidError{"tags", fmt.Sprintf("a tag has 1 to %d bytes", maxTagLength)}
+		}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	_, err := j.choose(r)
+	return err
+}
+
+var backupTypes = []string{"full", "incremental", "differential"}
+
+const (
+	maxRetentionDays = 36_500
+	maxTags          = 64
+	maxTagLength     = 200
+)
+
+// choose returns the sources a backup takes, in the order of the
+// configuration. mu is held.
+func (j *Jobs) choose(r *BackupRequest) ([]Source, error) {
+	var out []Source
+	for _, name := range r.Sources {
+		if !slices.ContainsFunc(j.sources, func(s Source) bool { return s.Name == name }) {
+			return nil, &InvalidError{"sources", fmt.Sprintf("there is no source %q; there are %s", name, names(j.sources))}
+		}
+	}
+	for _, s := range j.sources {
+		database := isDatabase(s.Kind)
+		switch {
+		case len(r.Sources) > 0 && !slices.Contains(r.Sources, s.Name):
+		case database && !r.IncludeDatabase, !database && !r.IncludeFiles:
+		default:
+			out = append(out, s)
+		}
+	}
+	if len(out) == 0 {
+		field := "sources"
+		switch {
+		case !r.IncludeFiles && r.IncludeDatabase:
+			field = "include_database"
+		case !r.IncludeDatabase:
+			field = "include_files"
+		}
+		return nil, &InvalidError{field, "no source is left to back up; the configuration has " + names(j.sources)}
+	}
+	return out, nil
+}
+
+func isDatabase(kind string) bool { return kind != "files" && kind != "s3" }
+
+func names(list []Source) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	var out []string
+	for _, s := range list {
+		out = append(out, s.Name)
+	}
+	return strings.Join(out, ", ")
 }
 
 // Restore queues a restore of a backup; as durable as CreateBackup. ErrNotFound,
 // *InvalidError, and *BusyError while another restore has the target.
-func (*Jobs) Restore(ctx context.Context, backupID string, r RestoreRequest, actor string) (Job, error) {
-	return Job{}, errStub
+func (j *Jobs) Restore(ctx context.Context, backupID string, r RestoreRequest, by By) (Job, error) {
+	s, err := j.snapshot(ctx, backupID)
+	if err != nil {
+		return Job{}, err
+	}
+	r.Target = cmp.Or(r.Target, "staging")
+	r.Overwrite = cmp.Or(r.Overwrite, "never")
+	if _, ok := overwrites[r.Overwrite]; !ok {
+		return Job{}, &InvalidError{"overwrite", fmt.Sprintf("%q is not one of never, if-changed, always", r.Overwrite)}
+	}
+	for _, name := range r.Sources {
+		if !slices.ContainsFunc(s.Parts, func(p repo.Part) bool { return p.Source == name }) {
+			return Job{}, &InvalidError{"sources", fmt.Sprintf("the backup has no source %q", name)}
+		}
+	}
+	if _, err := j.target(r.Target); err != nil {
+		return Job{}, err
+	}
+	return j.enqueue(Job{Kind: KindRestore, BackupID: s.ID, Target: r.Target, CreatedAt: time.Now(), Restore: &r}, by)
 }
 
-// Verify queues a check that reads all that the backup consists of.
-func (*Jobs) Verify(ctx context.Context, backupID, actor string) (Job, error) { return Job{}, errStub }
+func (j *Jobs) target(name string) (Target, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var have []string
+	for _, t := range j.targets {
+		if t.Name == name {
+			return t, nil
+		}
+		have = append(have, t.Name)
+	}
+	if len(have) == 0 {
+		have = []string{"none"}
+	}
+	return Target{}, &InvalidError{"target", fmt.Sprintf("there is no target %q; the configuration has %s", name, strings.Join(have, ", "))}
+}
+
+// Verify queues a check that reads all that the repository holds and tells of
+// each backup whether it can be restored. ErrNotFound.
+func (j *Jobs) Verify(ctx context.Context, backupID string, by By) (Job, error) {
+	s, err := j.snapshot(ctx, backupID)
+	if err != nil {
+		return Job{}, err
+	}
+	return j.enqueue(Job{Kind: KindVerify, BackupID: s.ID, CreatedAt: time.Now()}, by)
+}
 
 // GC queues a garbage collection.
-func (*Jobs) GC(ctx context.Context, actor string) (Job, error) { return Job{}, errStub }
-
-// Job returns a job as it stands. ErrNotFound.
-func (*Jobs) Job(id string) (Job, error) { return Job{}, errStub }
-
-// List returns the jobs that f selects, newest first, and how many there are
-// without its limit.
-func (*Jobs) List(f Filter) ([]Job, int, error) { return nil, 0, errStub }
-
-// Cancel ends a job that is waiting or running. *BusyError for one that is over.
-func (*Jobs) Cancel(ctx context.Context, id, actor string) (Job, error) { return Job{}, errStub }
-
-// Wait returns the job when it is over, or as it stands when ctx ends.
-func (*Jobs) Wait(ctx context.Context, id string) (Job, error) { return Job{}, errStub }
-
-// Watch delivers the job whenever its state changes and about once a second
-// while it runs, the first time at once, and closes the channel when it is over.
-// A slow reader misses steps, never the end. stop ends it.
-func (*Jobs) Watch(id string) (events <-chan Job, stop func(), err error) { return nil, nil, errStub }
-
-// Backups returns the backups that f selects, newest first, and how many there
-// are without its limit.
-func (*Jobs) Backups(f Filter) ([]Backup, int, error) { return nil, 0, errStub }
-
-// Backup returns one backup with its problems. ErrNotFound.
-func (*Jobs) Backup(ctx context.Context, id string) (Backup, error) { return Backup{}, errStub }
-
-// Delete forgets a backup; one that waits or runs is cancelled first. Until the
-// next gc it can be taken back. *BusyError while it is being restored.
-func (*Jobs) Delete(ctx context.Context, id, actor string) error { return errStub }
-
-// CreateSchedule makes a schedule. *InvalidError.
-func (*Jobs) CreateSchedule(ctx context.Context, c ScheduleChange, actor string) (Schedule, error) {
-	return Schedule{}, errStub
+func (j *Jobs) GC(ctx context.Context, by By) (Job, error) {
+	return j.enqueue(Job{Kind: KindGC, CreatedAt: time.Now()}, by)
 }
 
-// UpdateSchedule changes one. ErrNotFound, *InvalidError.
-func (*Jobs) UpdateSchedule(ctx context.Context, id string, c ScheduleChange, actor string) (Schedule, error) {
-	return Schedule{}, errStub
+// snapshot finds a backup that can be read.
+func (j *Jobs) snapshot(ctx context.Context, id string) (*repo.Snapshot, error) {
+	if !repo.IsSnapshotID(id) {
+		return nil, fmt.Errorf("backup %.80q: %w", id, ErrNotFound)
+	}
+	for again := false; ; again = true {
+		j.mu.Lock()
+		gone := j.deleted[id]
+		l := j.live[id]
+		j.mu.Unlock()
+		if gone {
+			return nil, fmt.Errorf("backup %s: %w: it was deleted", id, ErrNotFound)
+		}
+		for _, s := range j.repo.Snapshots() {
+			if s.ID == id {
+				return s, nil
+			}
+		}
+		if l != nil {
+			return nil, &BusyError{id, "this backup is not complete yet"}
+		}
+		if again {
+			return nil, fmt.Errorf("backup %s: %w", id, ErrNotFound)
+		}
+		// Another process may have made it.
+		if err := j.refresh(ctx); err != nil {
+			return nil, err
+		}
+	}
 }
 
-// DeleteSchedule removes one. What it has made stays. ErrNotFound.
-func (*Jobs) DeleteSchedule(ctx context.Context, id, actor string) error { return errStub }
+// refreshEvery is how old what is known of the repository may be in a listing.
+const refreshEvery = 10 * time.Second
 
-// Schedules returns all, oldest first.
-func (*Jobs) Schedules() ([]Schedule, error) { return nil, errStub }
+// refresh sees what other processes wrote, at most once in refreshEvery and not
+// while this one writes.
+func (j *Jobs) refresh(ctx context.Context) error {
+	j.mu.Lock()
+	if j.writer || j.alone || time.Since(j.refreshed) < refreshEvery {
+		j.mu.Unlock()
+		return nil
+	}
+	j.refreshed = time.Now()
+	j.writer = true
+	j.mu.Unlock()
+	err := j.repo.Refresh(ctx)
+	j.mu.Lock()
+	j.writer = false
+	j.mu.Unlock()
+	j.nudge()
+	return err
+}
 
-// Schedule returns one. ErrNotFound.
-func (*Jobs) Schedule(id string) (Schedule, error) { return Schedule{}, errStub }
+// nudge has the runner look again.
+func (j *Jobs) nudge() {
+	select {
+	case j.wake <- struct{}{}:
+	default:
+	}
+}
 
-// Sources and Targets are what the configuration names.
-func (*Jobs) Sources() []SourceInfo { return nil }
+// Sources are what the configuration names.
+func (j *Jobs) Sources() []SourceInfo {
+	j.mu.Lock()
+	list := slices.Clone(j.sources)
+	j.mu.Unlock()
+	snaps := j.repo.Snapshots()
+	out := make([]SourceInfo, len(list))
+	for i, s := range list {
+		out[i] = SourceInfo{Name: s.Name, Kind: s.Kind, Paths: s.Paths}
+		for _, m := range slices.Backward(snaps) {
+			if slices.ContainsFunc(m.Parts, func(p repo.Part) bool { return p.Source == s.Name && !p.Failed }) {
+				out[i].LastBackup, out[i].LastSuccess = m.ID, m.FinishedAt
+				break
+			}
+		}
+	}
+	return out
+}
 
 // Targets are the places restores can go to.
-func (*Jobs) Targets() []TargetInfo { return nil }
+func (j *Jobs) Targets() []TargetInfo {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	out := make([]TargetInfo, len(j.targets))
+	for i, t := range j.targets {
+		out[i] = TargetInfo{Name: t.Name, Path: t.Path}
+		if l := j.restoring(t.Name); l != nil {
+			out[i].BusyWith = l.job.ID
+		}
+	}
+	return out
+}
+
+// restoring finds the restore that has a target. mu is held.
+func (j *Jobs) restoring(target string) *live {
+	for _, l := range j.live {
+		if l.job.Kind == KindRestore && l.job.Target == target && !l.job.Restore.DryRun {
+			return l
+		}
+	}
+	return nil
+}

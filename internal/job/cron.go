@@ -1,0 +1,102 @@
+package job
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/adhocore/gronx"
+)
+
+// maxCron bounds a cron expression in bytes.
+const maxCron = 200
+
+// words are the expressions with a name.
+var words = map[string]string{
+	"@hourly": "0 * * * *", "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@weekly": "0 0 * * 0",
+	"@monthly": "0 0 1 * *", "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *",
+}
+
+// CheckCron tells what is wrong with an expression: five fields (minute, hour,
+// day of the month, month, day of the week) as cron has them, or @hourly,
+// @daily, @weekly, @monthly, @yearly.
+func CheckCron(expr string) error {
+	fields, err := fieldsOf(expr)
+	if err != nil {
+		return err
+	}
+	if next := nextRun(fields, time.Now(), time.UTC); next.IsZero() {
+		return fmt.Errorf("%q never comes", expr)
+	}
+	return nil
+}
+
+func fieldsOf(expr string) (string, error) {
+	if len(expr) > maxCron {
+		return "", fmt.Errorf("longer than %d bytes", maxCron)
+	}
+	expr = strings.TrimSpace(expr)
+	if full, ok := words[strings.ToLower(expr)]; ok {
+		return full, nil
+	}
+	fields := strings.Fields(expr)
+	if len(fields) != 5 {
+		return "", fmt.Errorf("%q has %d fields, want five: minute, hour, day of the month, month, day of the week; or @daily and the like", expr, len(fields))
+	}
+	expr = strings.Join(fields, " ")
+	if !gronx.IsValid(expr) {
+		return "", fmt.Errorf("%q is no cron expression: minute 0-59, hour 0-23, day 1-31, month 1-12, day of the week 0-7", expr)
+	}
+	return expr, nil
+}
+
+// nextRun returns the first time after t that five fields name in a zone, the
+// zero time when there is none.
+//
+// Clocks are changed as in the cron of Debian: where the hour is left open (*)
+// the jobs of real hours come, none twice and none left out; where it is named,
+// a job comes once a day, one whose time does not exist right behind the gap,
+// one whose time comes twice the first time.
+func nextRun(fields string, t time.Time, zone *time.Location) time.Time {
+	if strings.HasPrefix(strings.Fields(fields)[1], "*") {
+		next, err := gronx.NextTickAfter(fields, t.In(zone), false)
+		if err != nil {
+			return time.Time{}
+		}
+		return next
+	}
+	local := t.In(zone)
+	// The time of the wall clock, calculated with where no clock is changed.
+	wall := time.Date(local.Year(), local.Month(), local.Day(), local.Hour(), local.Minute(), local.Second(), local.Nanosecond(), time.UTC)
+	for {
+		next, err := gronx.NextTickAfter(fields, wall, false)
+		if err != nil {
+			return time.Time{}
+		}
+		if at := onWall(next, zone); at.After(t) {
+			return at
+		}
+		wall = next
+	}
+}
+
+// onWall returns when the clocks of a zone first show what wall says: the end of
+// the gap when they never do.
+func onWall(wall time.Time, zone *time.Location) time.Time {
+	at := time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), 0, 0, zone)
+	if h, m, _ := at.Clock(); h != wall.Hour() || m != wall.Minute() {
+		// In the gap Go takes one of the two offsets; the change lies between.
+		_, end := at.Add(-24 * time.Hour).ZoneBounds()
+		return end
+	}
+	// Of two, the earlier.
+	start, _ := at.ZoneBounds()
+	if !start.IsZero() {
+		_, now := at.Zone()
+		_, then := start.Add(-time.Second).Zone()
+		if earlier := at.Add(time.Duration(now-then) * time.Second); then > now && earlier.Before(start) {
+			return earlier
+		}
+	}
+	return at
+}

@@ -1,0 +1,216 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/generalbots/backupd/internal/store"
+	"github.com/generalbots/backupd/repo"
+)
+
+// idle is how long the runner sleeps at most: a clock that jumps is noticed
+// after that time.
+const idle = 30 * time.Second
+
+// Run runs jobs and schedules until ctx ends. Then it takes nothing new, stops
+// what runs at a sound point, and returns when all is written down; backups
+// among that go on at the next start. It is called once.
+func (j *Jobs) Run(ctx context.Context) error {
+	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	var running sync.WaitGroup
+	running.Go(func() { j.upkeep(ctx) })
+	for {
+		j.forgetDeleted(work)
+		wait := j.begin(work, &running)
+		timer := time.NewTimer(wait)
+		select {
+		case <-j.wake:
+			timer.Stop()
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			j.mu.Lock()
+			j.closing = true
+			j.mu.Unlock()
+			stop(errDraining)
+			running.Wait()
+			return nil
+		}
+	}
+}
+
+// begin starts all that may start, and says how long to sleep then.
+func (j *Jobs) begin(ctx context.Context, running *sync.WaitGroup) time.Duration {
+	for {
+		l, wait := j.startable(time.Now())
+		if l == nil {
+			if wait == 0 || wait > idle {
+				wait = idle
+			}
+			return wait
+		}
+		work, cancel := context.WithCancelCause(ctx)
+		j.mu.Lock()
+		l.cancel = cancel
+		j.mu.Unlock()
+		running.Go(func() {
+			defer cancel(nil)
+			j.execute(work, l)
+		})
+	}
+}
+
+// execute runs one job to its end.
+func (j *Jobs) execute(ctx context.Context, l *live) {
+	kind := l.job.Kind
+	j.change(l, func(job *Job) {
+		job.State, job.StartedAt, job.FinishedAt = InProgress, time.Now(), time.Time{}
+		job.Attempts++
+		job.ErrorCode, job.ErrorMessage = "", ""
+	})
+	j.log.Info("a job begins", "job", l.job.ID, "attempt", l.job.Attempts)
+	result, err := j.perform(ctx, l)
+	// The place is given back before the job is over for its watchers, so that
+	// who waited for it finds the way free.
+	j.release(kind)
+	var held *store.LockedError
+	switch {
+	case errors.As(err, &held) && ctx.Err() == nil && time.Since(l.job.CreatedAt) < patience:
+		j.again(l, held)
+		return
+	case errors.Is(context.Cause(ctx), errDraining) && err != nil:
+		j.finish(l, func(job *Job) {
+			result(job)
+			job.State, job.FinishedAt = Interrupted, ended(job.Kind)
+			job.ErrorCode, job.ErrorMessage = "interrupted", interruptedText(job.Kind)
+		})
+		j.log.Info("a job was interrupted", "job", l.job.ID)
+		return
+	}
+	job := j.finish(l, func(job *Job) {
+		result(job)
+		job.FinishedAt = time.Now()
+		switch {
+		case err == nil && job.problems():
+			job.State = CompletedWithProblems
+		case err == nil:
+			job.State = Completed
+		case errors.Is(context.Cause(ctx), errCancelled):
+			job.State, job.ErrorCode, job.ErrorMessage = Cancelled, "cancelled", "somebody cancelled it"
+		default:
+			job.State = Failed
+			job.ErrorCode, job.ErrorMessage = failure(err)
+		}
+	})
+	if err != nil {
+		j.log.Error("a job ended without success", "job", job.ID, "state", string(job.State), "error", err)
+	} else {
+		j.log.Info("a job is done", "job", job.ID, "state", string(job.State), "took", job.FinishedAt.Sub(job.StartedAt).Round(time.Millisecond).String())
+	}
+	j.follow(job)
+}
+
+// patience is how long a job waits for another process to give the repository
+// back, pause how long before it looks again.
+const (
+	patience = time.Hour
+	pause    = 5 * time.Second
+)
+
+// again puts a job back to the head of the queue, as another process holds the
+// repository.
+func (j *Jobs) again(l *live, held *store.LockedError) {
+	j.change(l, func(job *Job) {
+		job.State = Pending
+		job.Attempts--
+		job.ErrorCode, job.ErrorMessage = "repository_in_use", fmt.Sprintf("it waits for the repository: %v", held)
+	})
+	j.mu.Lock()
+	l.cancel, l.read, l.notYet = nil, nil, time.Now().Add(pause)
+	j.queue = append([]*live{l}, j.queue...)
+	j.mu.Unlock()
+	j.nudge()
+}
+
+// ended is when an interrupted job is over: a backup is not, it goes on.
+func ended(k Kind) time.Time {
+	if k == KindBackup {
+		return time.Time{}
+	}
+	return time.Now()
+}
+
+func interruptedText(k Kind) string {
+	if k == KindBackup {
+		return "the daemon stopped while it ran; it goes on at the next start"
+	}
+	return "the daemon stopped while it ran; ask for it again"
+}
+
+// perform does the work of a job. What it returns is to be recorded whether
+// there is an error or not.
+func (j *Jobs) perform(ctx context.Context, l *live) (result func(*Job), err error) {
+	result = func(*Job) {}
+	defer func() {
+		if p := recover(); p != nil {
+			j.log.Error("a job met a bug of ours", "job", l.job.ID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = errBug
+		}
+	}()
+	switch l.job.Kind {
+	case KindBackup:
+		return j.backup(ctx, l)
+	case KindRestore:
+		return j.restore(ctx, l)
+	case KindVerify:
+		return j.verify(ctx, l)
+	case KindGC:
+		return j.collect(ctx, l)
+	}
+	return result, fmt.Errorf("%w: a job of kind %q", errBug, l.job.Kind)
+}
+
+var errBug = errors.New("internal error: the log of the daemon says more")
+
+// problems tells whether a job that went through has something to tell.
+func (job *Job) problems() bool {
+	switch {
+	case job.Snapshot != nil:
+		return job.Snapshot.ProblemCount > 0
+	case job.RestoreReport != nil:
+		return job.RestoreReport.ProblemCount+job.RestoreReport.ExistingCount > 0
+	case job.CheckReport != nil:
+		return !job.CheckReport.Sound()
+	}
+	return false
+}
+
+// failure puts an error into the short list of codes scripts may act on, and
+// words for people.
+func failure(err error) (code, message string) {
+	var held *store.LockedError
+	var invalid *InvalidError
+	switch {
+	case errors.Is(err, errBug):
+		return "internal_error", err.Error()
+	case errors.As(err, &invalid):
+		return "invalid", err.Error()
+	case errors.As(err, &held):
+		return "repository_in_use", fmt.Sprintf("%v; it was waited for an hour", err)
+	case errors.Is(err, store.ErrNoSpace), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "no_space", err.Error()
+	case errors.Is(err, repo.ErrReadOnly):
+		return "repository_read_only", err.Error()
+	case errors.Is(err, repo.ErrDamaged):
+		return "repository_damaged", err.Error()
+	case errors.Is(err, repo.ErrNotFound), errors.Is(err, ErrNotFound):
+		return "not_found", err.Error()
+	}
+	return "failed", err.Error()
+}
