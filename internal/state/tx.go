@@ -18,7 +18,7 @@ const bucketAbout = "about"
 
 // buckets are all of a file of this schema.
 var buckets = []string{
-	bucketAbout, jobKind.bucket, jobTimes, scheduleKind.bucket, answerKind.bucket, answerTimes, expiryKind.bucket, verificationKind.bucket,
+	bucketAbout, jobKind.bucket, jobTimes, scheduleKind.bucket, answerKind.bucket, answerTimes, expiryKind.bucket, verificationKind.bucket, deletionKind.bucket,
 }
 
 // Tx is a transaction: what it reads is one moment's state, what it writes
@@ -324,6 +324,9 @@ func (tx *Tx) records(ctx context.Context) error {
 		return err
 	}
 	if _, err := examine(ctx, tx, expiryKind); err != nil {
+		return err
+	}
+	if _, err := examine(ctx, tx, deletionKind); err != nil {
 		return err
 	}
 	if _, err := examine(ctx, tx, verificationKind); err != nil {
