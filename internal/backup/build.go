@@ -86,6 +86,7 @@ func (b *builder) finish(part *repo.Part) error {
 	}
 	part.Counts = b.counts
 	part.Notes = append(slices.Clone(part.Notes), b.notes()...)
+	b.remarks(part)
 	return nil
 }
 

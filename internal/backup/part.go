@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"time"
 
 	"github.com/generalbots/backupd/chunker"
+	"github.com/generalbots/backupd/internal/source"
 	"github.com/generalbots/backupd/repo"
 )
 
@@ -29,6 +32,12 @@ func (s *session) parts(ctx context.Context, parts []Part) (*repo.Manifest, erro
 			return nil, err
 		}
 		done, err := x.stages()
+		if c, ok := parts[i].From.(io.Closer); ok {
+			// What it leaves behind is its own; the part is read.
+			if lost := c.Close(); lost != nil {
+				s.notes = append(s.notes, fmt.Sprintf("source %s: %v", parts[i].Source, lost))
+			}
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -112,7 +121,21 @@ func (s *session) conclude(m *repo.Manifest, bases []*base) Type {
 
 var errNoRoot = errors.New("the source ended before its root directory did")
 
-// fail closes a part whose source was lost: it holds nothing, and says why.
+// remarks takes over what the source has to say.
+func (b *builder) remarks(part *repo.Part) {
+	r, ok := b.src.(source.Remarker)
+	if !ok {
+		return
+	}
+	for _, m := range r.Remarks() {
+		if m.Problem {
+			b.problem([]byte(m.Path), "examine", errors.New(m.Text))
+		}
+		part.Notes = append(part.Notes, strings.TrimPrefix(m.Path+": "+m.Text, ": "))
+	}
+}
+
+// lose closes a part whose source was lost: it holds nothing, and says why.
 func (b *builder) lose(part *repo.Part) {
 	part.StartedAt, part.FinishedAt, part.Failed = b.begun, time.Now(), true
 	part.Notes = append(append([]string(nil), part.Notes...), fmt.Sprintf("failed: %v", b.lost))

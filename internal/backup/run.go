@@ -37,7 +37,9 @@ type Options struct {
 	DryRun    bool // scan and compare only: nothing is read or written
 }
 
-// Part is one source of a run and what the snapshot says of it.
+// Part is one source of a run and what the snapshot says of it. A source that is
+// an io.Closer is closed as soon as its part is done, and one that is a
+// source.Remarker is asked for its remarks before.
 type Part struct {
 	repo.Part // Source, Kind, Profile, Paths and options; the run fills in the rest
 	From      source.Source
