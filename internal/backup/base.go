@@ -34,14 +34,14 @@ const (
 	racyMarginCoarse = 2 // seconds, on top of the other
 )
 
-// findBase chooses the base of a run: the latest snapshot without a failed
-// part of the same host, source and paths, for a differential the latest full
-// one. Without one, or when its tree can not be read, the run becomes a full
-// one; o says so then, and so do the notes. A snapshot that was begun later
+// findBase chooses the base of a part: the latest snapshot of the same host
+// that has the same source with the same paths and did not fail to read it, for
+// a differential the latest full one. Without one, or when its tree can not be
+// read, the part is read whole. A snapshot that was begun later
 // than now shows that the clock went backwards: what it says of times proves
 // nothing, so it serves only where there is no other, and then nothing is
 // taken over from it unread.
-func findBase(ctx context.Context, r *repo.Repo, o *Options, now time.Time) (*base, []string) {
+func findBase(ctx context.Context, r *repo.Repo, o *Options, p *repo.Part, now time.Time) (*base, []string) {
 	var notes []string
 	var ahead *base
 	snaps := r.Snapshots()
@@ -50,7 +50,7 @@ func findBase(ctx context.Context, r *repo.Repo, o *Options, now time.Time) (*ba
 		if s.Host != o.Host || o.Type == Differential && s.Type != string(Full) {
 			continue
 		}
-		part := samePart(s, &o.Part)
+		part := samePart(s, p)
 		if part == nil {
 			continue
 		}
@@ -66,7 +66,7 @@ func findBase(ctx context.Context, r *repo.Repo, o *Options, now time.Time) (*ba
 		}
 		at := part.StartedAt.Add(-racyMargin)
 		b := &base{snapshot: s, part: part, root: root, before: source.Time{Sec: at.Unix(), Nsec: uint32(at.Nanosecond())}}
-		b.deltas = deltaRoot(r, snaps[:i], b, &o.Part, o.Host)
+		b.deltas = deltaRoot(r, snaps[:i], b, p, o.Host)
 		if !part.StartedAt.After(now) {
 			return b, notes
 		}
@@ -79,10 +79,6 @@ func findBase(ctx context.Context, r *repo.Repo, o *Options, now time.Time) (*ba
 	}
 	if ahead != nil {
 		return ahead, notes
-	}
-	if o.Type != Full {
-		notes = append(notes, "there is no snapshot to base this backup on: it becomes a full one")
-		o.Type = Full
 	}
 	return &base{}, notes
 }
@@ -143,10 +139,7 @@ func find(ctx context.Context, r *repo.Repo, root *repo.Entry, path []byte) (rep
 func samePart(s *repo.Snapshot, p *repo.Part) *repo.Part {
 	for i := range s.Parts {
 		q := &s.Parts[i]
-		if q.Failed {
-			return nil
-		}
-		if q.Source == p.Source && q.Kind == p.Kind && slices.EqualFunc(sorted(q.Paths), sorted(p.Paths), bytes.Equal) {
+		if !q.Failed && q.Source == p.Source && q.Kind == p.Kind && slices.EqualFunc(sorted(q.Paths), sorted(p.Paths), bytes.Equal) {
 			return q
 		}
 	}

@@ -30,7 +30,7 @@ type level struct {
 // build takes the batches in order and returns the part they make.
 func (x *run) build() (repo.Part, error) {
 	b := &builder{run: x, links: make(map[inode]*linked)}
-	part := x.opts.Part
+	part := *x.part
 	if x.w != nil {
 		b.tree = x.w.Tree()
 	}
@@ -60,17 +60,21 @@ func (x *run) build() (repo.Part, error) {
 	if err := context.Cause(x.ctx); err != nil {
 		return part, err
 	}
+	if x.lost != nil {
+		b.lose(&part)
+		return part, nil
+	}
 	if b.root == nil {
-		return part, errors.New("the source ended before its root directory did")
+		return part, errNoRoot
 	}
 	return part, b.finish(&part)
 }
 
 func (b *builder) finish(part *repo.Part) error {
 	b.counts.Removed += b.removed
-	b.counts.BytesRead = b.prog.BytesRead.Load()
-	b.counts.BytesNew = b.prog.BytesNew.Load()
-	part.StartedAt, part.FinishedAt = b.started, time.Now()
+	b.counts.BytesRead = b.prog.BytesRead.Load() - b.earlier.read
+	b.counts.BytesNew = b.prog.BytesNew.Load() - b.earlier.new
+	part.StartedAt, part.FinishedAt = b.begun, time.Now()
 	if b.base.snapshot != nil {
 		part.BaseID = b.base.snapshot.ID
 		part.Generation = b.base.part.Generation + 1
@@ -82,6 +86,7 @@ func (b *builder) finish(part *repo.Part) error {
 	}
 	part.Counts = b.counts
 	part.Notes = append(slices.Clone(part.Notes), b.notes()...)
+	b.remarks(part)
 	return nil
 }
 

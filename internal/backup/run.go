@@ -32,10 +32,17 @@ type Options struct {
 	Type      Type
 	Host      string
 	Tags      []string
-	Part      repo.Part // Source, Kind, Profile, Paths and options of the part; the run fills in the rest
-	Workers   int       // 0 for one a core
+	Workers   int // 0 for one a core
 	Level     repo.Level
 	DryRun    bool // scan and compare only: nothing is read or written
+}
+
+// Part is one source of a run and what the snapshot says of it. A source that is
+// an io.Closer is closed as soon as its part is done, and one that is a
+// source.Remarker is asked for its remarks before.
+type Part struct {
+	repo.Part // Source, Kind, Profile, Paths and options; the run fills in the rest
+	From      source.Source
 }
 
 // Progress counts what a run has done so far. The run writes it, anybody may
@@ -66,47 +73,59 @@ const (
 	maxProblems  = 1000    // kept with their words; the rest is counted
 )
 
-// run is the state of one Run.
-type run struct {
-	ctx      context.Context
-	fail     func(error) // ends the run, unless the error is nil
-	repo     *repo.Repo
-	src      source.Source
-	opts     Options
-	prog     *Progress
-	w        *repo.Writer // nil in a dry run
-	cutter   *chunker.Cutter
-	maxChunk int // bytes
-	base     *base
-	started  time.Time
-	fresh    bool // nothing of the base is taken over unread
-
-	order chan *batch   // every batch, in the order of the scan
-	work  chan task     // for the workers
-	large chan struct{} // bounds readers of large files
-	free  sync.Pool     // *batch
-	bufs  sync.Pool     // *segment buffers
+// session is the state of one Run: what its parts share.
+type session struct {
+	repo    *repo.Repo
+	opts    Options
+	prog    *Progress
+	w       *repo.Writer // nil in a dry run
+	started time.Time
+	free    sync.Pool // *batch
+	notes   []string
 
 	mu       sync.Mutex // guards the two below
 	problems []repo.Problem
 	count    uint64
+}
+
+// run is the state of one part of a Run.
+type run struct {
+	*session
+	ctx      context.Context
+	fail     func(error) // ends the run, unless the error is nil
+	src      source.Source
+	part     *repo.Part // as it was asked for
+	cutter   *chunker.Cutter
+	maxChunk int // bytes
+	base     *base
+	begun    time.Time
+	fresh    bool // nothing of the base is taken over unread
+	earlier  past // what earlier parts have done
+
+	order chan *batch   // every batch, in the order of the scan
+	work  chan task     // for the workers
+	large chan struct{} // bounds readers of large files
+	bufs  sync.Pool     // *segment buffers
 
 	// Of the scan; the builder reads them when the scan is over.
 	removed  uint64
 	baseLost error // the first trouble with the base's tree
+	lost     error // why the source could not be scanned to its end
 }
 
-// Run makes one snapshot of what src yields. The context ends it at any
-// moment. What could not be read is no error but in the report and the
-// manifest, whose status then is completed_with_problems. It is not in the
-// snapshot either, even where the base has an older state of it: a snapshot
-// never passes off the past as the present. A directory that can not be listed
-// is there, empty.
+// Run makes one snapshot of what the sources of its parts yield, one part after
+// the other. The context ends it at any moment. What could not be read is no
+// error but in the report and the manifest, whose status then is
+// completed_with_problems. It is not in the snapshot either, even where the base
+// has an older state of it: a snapshot never passes off the past as the present.
+// A directory that can not be listed is there, empty. A part whose source can
+// not be had at all is marked as failed and holds nothing; when all are, there
+// is no snapshot.
 //
 // An error means that there is no snapshot, with the exception that
 // repo.Writer.Commit names.
-func Run(ctx context.Context, r *repo.Repo, src source.Source, o Options, p *Progress) (*Report, error) {
-	if err := o.check(); err != nil {
+func Run(ctx context.Context, r *repo.Repo, parts []Part, o Options, p *Progress) (*Report, error) {
+	if err := o.check(parts); err != nil {
 		return nil, err
 	}
 	if o.Workers <= 0 {
@@ -122,43 +141,27 @@ func Run(ctx context.Context, r *repo.Repo, src source.Source, o Options, p *Pro
 		}
 		o.ID = id
 	}
-	profile, err := r.Config().Profile(o.Part.Profile)
-	if err != nil {
-		return nil, err
-	}
-	cutter, err := chunker.New(profile.Chunker, chunker.NewTable(r.GearMaterial()))
-	if err != nil {
-		return nil, err
-	}
-	x := &run{
-		ctx: ctx, repo: r, src: src, opts: o, prog: p, cutter: cutter, maxChunk: profile.Chunker.Max, started: time.Now(),
-		order: make(chan *batch, batchQueue), work: make(chan task, batchQueue),
-		large: make(chan struct{}, largeFiles),
-	}
-	rep := &Report{}
+	s := &session{repo: r, opts: o, prog: p, started: time.Now()}
 	if !o.DryRun {
-		if x.w, err = r.NewWriter(ctx, repo.WriterOptions{Level: o.Level}); err != nil {
+		w, err := r.NewWriter(ctx, repo.WriterOptions{Level: o.Level})
+		if err != nil {
 			return nil, err
 		}
-		defer x.w.Close()
+		s.w = w
+		defer w.Close()
 	}
-	x.base, rep.Notes = findBase(ctx, r, &o, x.started)
-	x.opts.Type = o.Type
-	x.fresh = o.Type == Full
-
-	m, err := x.stages()
+	m, err := s.parts(ctx, parts)
 	if err != nil {
 		return nil, err
 	}
-	rep.Snapshot = m
-	rep.Notes = append(rep.Notes, m.Parts[0].Notes[len(o.Part.Notes):]...)
+	rep := &Report{Snapshot: m, Notes: s.notes}
 	if o.DryRun {
 		return rep, nil
 	}
-	if err := x.w.Commit(ctx, m); err != nil {
+	if err := s.w.Commit(ctx, m); err != nil {
 		return nil, err
 	}
-	if err := x.w.Close(); err != nil {
+	if err := s.w.Close(); err != nil {
 		// The snapshot is durable; what failed is a cache or a lock that ends
 		// with the process.
 		rep.Notes = append(rep.Notes, fmt.Sprintf("the snapshot is complete, but something beside it is not: %v", err))
@@ -167,22 +170,28 @@ func Run(ctx context.Context, r *repo.Repo, src source.Source, o Options, p *Pro
 }
 
 // check refuses what could not be written at the end, before hours are spent.
-func (o *Options) check() error {
+func (o *Options) check(parts []Part) error {
 	switch {
 	case o.Type != Full && o.Type != Incremental && o.Type != Differential:
 		return fmt.Errorf("%q is no type of a backup", o.Type)
 	case o.ID != "" && !repo.IsSnapshotID(o.ID):
 		return fmt.Errorf("%q is no snapshot id", o.ID)
-	case o.Part.Source == "" || o.Part.Kind == "":
-		return errors.New("a part needs the name and the kind of its source")
-	case len(o.Part.Paths) > repo.MaxPaths:
-		return fmt.Errorf("%d paths, at most %d: name a directory above them", len(o.Part.Paths), repo.MaxPaths)
+	case len(parts) == 0:
+		return errors.New("a backup needs a source")
+	}
+	for i := range parts {
+		switch p := &parts[i]; {
+		case p.Source == "" || p.Kind == "":
+			return errors.New("a part needs the name and the kind of its source")
+		case len(p.Paths) > repo.MaxPaths:
+			return fmt.Errorf("%d paths, at most %d: name a directory above them", len(p.Paths), repo.MaxPaths)
+		}
 	}
 	return nil
 }
 
 // stages runs scan, workers and builder until all are done.
-func (x *run) stages() (*repo.Manifest, error) {
+func (x *run) stages() (part repo.Part, err error) {
 	ctx, cancel := context.WithCancelCause(x.ctx)
 	x.ctx = ctx
 	var wg sync.WaitGroup
@@ -208,44 +217,24 @@ func (x *run) stages() (*repo.Manifest, error) {
 	for range x.opts.Workers {
 		wg.Go(func() { x.fail(x.worker()) })
 	}
-	part, err := x.build()
+	part, err = x.build()
 	senders.Done()
 	x.fail(err)
 	if cause := context.Cause(x.ctx); cause != nil {
-		return nil, cause
+		return part, cause
 	}
 	wg.Wait() // workers flush their lanes as they end
 	if cause := context.Cause(x.ctx); cause != nil {
-		return nil, cause
+		return part, cause
 	}
-	if x.w != nil {
-		part.Counts.BytesStored = x.w.StoredBytes()
-	}
-	return x.manifest(part), nil
+	part.Counts.BytesStored = x.stored() - x.earlier.stored
+	return part, nil
 }
 
 var errStopped = errors.New("the run has ended")
 
-// manifest puts the snapshot's record together.
-func (x *run) manifest(part repo.Part) *repo.Manifest {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	m := &repo.Manifest{
-		ID: x.opts.ID, Type: string(x.opts.Type), CreatedAt: x.opts.CreatedAt, StartedAt: x.started, FinishedAt: time.Now(),
-		Host: x.opts.Host, Tags: x.opts.Tags, Status: "completed", Parts: []repo.Part{part}, Totals: part.Counts,
-		Problems: x.problems, ProblemCount: x.count,
-	}
-	if x.count > 0 {
-		m.Status = "completed_with_problems"
-	}
-	if x.base.snapshot != nil {
-		m.BaseID = x.base.snapshot.ID
-	}
-	return m
-}
-
 // problem records something that could not be done. The run goes on.
-func (x *run) problem(path []byte, op string, err error) {
+func (x *session) problem(path []byte, op string, err error) {
 	x.prog.Problems.Add(1)
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -118,7 +118,13 @@ func (x *run) scan(senders *sync.WaitGroup) error {
 	s.cur = x.newBatch()
 	for e, err := range x.src.Scan(x.ctx) {
 		if err != nil {
-			return err
+			if x.ctx.Err() != nil {
+				return err
+			}
+			// The stages end as they do behind the last entry, so that what
+			// the workers have claimed gets into packs.
+			x.lost = err
+			break
 		}
 		if err := s.event(e); err != nil {
 			return err

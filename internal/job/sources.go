@@ -70,7 +70,7 @@ func (j *Jobs) openSource(ctx context.Context, s Source) (source.Source, func(),
 		}
 		return src, after, nil
 	case "sqlite":
-		src, err := source.NewSQLite(ctx, source.SQLiteOptions{Paths: s.Paths, Staging: j.o.Staging})
+		src, err := source.NewSQLite(source.SQLiteOptions{Paths: s.Paths, Staging: j.o.Staging})
 		if err != nil {
 			after()
 			return nil, nil, err

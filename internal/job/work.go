@@ -155,4 +155,3 @@ func (j *Jobs) collect(ctx context.Context, l *live) (func(*Job), error) {
 	rep, err := j.repo.GC(ctx, repo.GCOptions{}, &prog)
 	return func(job *Job) { job.GCReport = rep }, err
 }
-

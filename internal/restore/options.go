@@ -16,6 +16,8 @@ type Options struct {
 	// Paths are what is restored, with everything below, each relative to the
 	// root of the snapshot; a leading slash changes nothing. Empty means all.
 	Paths [][]byte
+	// Sources are the names of the parts that are restored. Empty means all.
+	Sources []string
 	// Include limits the run to what it matches, and to what is below a
 	// directory it matches. Directories above are made as they are needed. Nil
 	// matches everything.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/generalbots/backupd/repo"
 )
@@ -48,8 +49,16 @@ type found struct {
 
 func (x *run) newPlan(r *repo.Repo, snap *repo.Manifest) (*plan, error) {
 	pl := &plan{run: x, links: make(map[inode]*link)}
+	for _, name := range x.opts.Sources {
+		if !slices.ContainsFunc(snap.Parts, func(p repo.Part) bool { return p.Source == name }) {
+			return nil, fmt.Errorf("source %s: %w in snapshot %s", name, repo.ErrNotFound, snap.ID)
+		}
+	}
 	for i := range snap.Parts {
 		p := &snap.Parts[i]
+		if len(x.opts.Sources) > 0 && !slices.Contains(x.opts.Sources, p.Source) {
+			continue
+		}
 		if len(p.Root) == 0 && p.Failed {
 			x.problem("/", "read snapshot", fmt.Errorf("part %s failed when it was backed up and holds nothing", p.Source))
 			continue

@@ -119,3 +119,12 @@ func errnoOf(err error) unix.Errno {
 	errors.As(err, &errno)
 	return errno
 }
+
+// inodeOf names the file that a stat found.
+func inodeOf(info os.FileInfo) (inode, error) {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return inode{}, errors.New("internal error: no stat of the system")
+	}
+	return inode{uint64(st.Dev), st.Ino}, nil
+}

@@ -1,0 +1,60 @@
+package source
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+const (
+	// hookTime is how long a command may take, hookGrace how long it has to end
+	// when that is over, hookTail how much of its output an error quotes.
+	hookTime  = 10 * time.Minute
+	hookGrace = 5 * time.Second
+	hookTail  = 2000
+)
+
+// RunHook runs a command that prepares a source, or puts it back: argv is the
+// program and its arguments, no shell. It gets an empty standard input and none
+// of this process's environment but PATH. An error quotes the end of what it
+// wrote. It is killed when ctx ends, or after ten minutes.
+func RunHook(ctx context.Context, argv []string) error {
+	if len(argv) == 0 {
+		return errors.New("a hook without a command")
+	}
+	ctx, cancel := context.WithTimeout(ctx, hookTime)
+	defer cancel()
+	c := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	c.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"}
+	c.WaitDelay = hookGrace
+	var out tail
+	c.Stdout, c.Stderr = &out, &out
+	err := c.Run()
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		err = fmt.Errorf("%v: it took longer than %v, or the backup was stopped", err, hookTime)
+	}
+	text := strings.TrimSpace(strings.ToValidUTF8(out.String(), "?"))
+	if text != "" {
+		text = ": " + text
+	}
+	return fmt.Errorf("the command %s ended with: %v%s", argv[0], err, text)
+}
+
+// tail keeps the end of what is written to it.
+type tail struct{ bytes.Buffer }
+
+func (t *tail) Write(p []byte) (int, error) {
+	n := len(p)
+	t.Buffer.Write(p[max(0, len(p)-hookTail):])
+	if over := t.Len() - hookTail; over > 0 {
+		t.Next(over)
+	}
+	return n, nil
+}

@@ -1,0 +1,318 @@
+package source
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"modernc.org/sqlite"
+)
+
+// SQLiteOptions says which databases are backed up.
+type SQLiteOptions struct {
+	// Paths are absolute names of database files.
+	Paths []string
+	// Staging is a directory of the caller's own in which copies are made. Only
+	// what this source makes there is removed by it.
+	Staging string
+	// Busy is how long a writer that holds the database is waited for; zero
+	// means a minute.
+	Busy time.Duration
+}
+
+// SQLite is a source of SQLite databases. Each is copied by SQLite's own online
+// backup when the scan begins, so that it is of one moment whoever writes
+// meanwhile, and stands in the tree under its own name with its own metadata. A
+// copy is examined with PRAGMA quick_check; what that finds is a [Remark].
+//
+// Files that SQLite keeps beside a database (-wal, -shm, -journal) are not
+// needed with such a copy, and not yielded.
+type SQLite struct {
+	*Files
+	options SQLiteOptions
+
+	mu      sync.Mutex        // guards what follows
+	copies  map[inode]*copied // by the database they were made of
+	remarks []Remark
+	staged  []string
+}
+
+type inode struct{ dev, ino uint64 }
+
+// copied is the copy of one database.
+type copied struct {
+	path string
+	size int64
+	made Time
+}
+
+const defaultBusy = time.Minute
+
+// NewSQLite checks the options; it does not look at the databases.
+func NewSQLite(o SQLiteOptions) (*SQLite, error) {
+	f, err := NewFiles(FilesOptions{Paths: o.Paths})
+	if err != nil {
+		return nil, err
+	}
+	if !filepath.IsAbs(o.Staging) {
+		return nil, fmt.Errorf("source: staging directory %q is not absolute", o.Staging)
+	}
+	if o.Busy == 0 {
+		o.Busy = defaultBusy
+	}
+	return &SQLite{Files: f, options: o, copies: make(map[inode]*copied)}, nil
+}
+
+// Scan copies the databases and yields them; see [Source]. A database that can
+// not be copied ends it.
+func (s *SQLite) Scan(ctx context.Context) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		for _, path := range s.options.Paths {
+			if err := s.copy(ctx, path); err != nil {
+				yield(Entry{}, fmt.Errorf("database %s: %w", path, err))
+				return
+			}
+		}
+		for e, err := range s.Files.Scan(ctx) {
+			if c := s.of(&e); c != nil {
+				// Nothing about the file tells whether the database changed, as its
+				// newest pages may stand in the -wal file: the time of the copy makes
+				// sure that it is read.
+				e.Size, e.Blocks, e.Ctime = c.size, (c.size+511)/512, c.made
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+func (s *SQLite) of(e *Entry) *copied {
+	if e.Event != Item || e.Type != Regular {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.copies[inode{e.Dev, e.Ino}]
+}
+
+// copy makes the copy of one database.
+func (s *SQLite) copy(ctx context.Context, path string) (err error) {
+	before, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if !before.Mode().IsRegular() {
+		return errors.New("it is no regular file")
+	}
+	f, err := os.CreateTemp(s.options.Staging, "sqlite-*.db")
+	if err != nil {
+		return err
+	}
+	staged := f.Name()
+	s.mu.Lock()
+	s.staged = append(s.staged, staged)
+	s.mu.Unlock()
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := s.online(ctx, path, staged); err != nil {
+		return err
+	}
+	after, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(before, after) {
+		return ErrChanged
+	}
+	if err := s.examine(ctx, path, staged); err != nil {
+		return err
+	}
+	info, err := os.Stat(staged)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	key, err := inodeOf(after)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.copies[key] = &copied{path: staged, size: info.Size(), made: Time{Sec: now.Unix(), Nsec: uint32(now.Nanosecond())}}
+	return nil
+}
+
+// online has SQLite copy a database in one step: all pages as of one moment. A
+// database in WAL mode is written to meanwhile, in the older modes a writer
+// waits.
+func (s *SQLite) online(ctx context.Context, path, staged string) error {
+	db, err := sql.Open("sqlite", uri(path, "mode=ro", fmt.Sprintf("_pragma=busy_timeout(%d)", s.options.Busy.Milliseconds())))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	c, err := db.Conn(ctx)
+	if err != nil {
+		return hinted(err)
+	}
+	defer c.Close()
+	return c.Raw(func(driver any) error {
+		from, ok := driver.(interface {
+			NewBackup(string) (*sqlite.Backup, error)
+		})
+		if !ok {
+			return errors.New("internal error: the SQLite driver has no online backup")
+		}
+		b, err := from.NewBackup(uri(staged))
+		if err != nil {
+			return hinted(err)
+		}
+		end := time.Now().Add(s.options.Busy)
+		for {
+			more, err := b.Step(-1)
+			switch {
+			case err == nil && !more:
+				return b.Finish()
+			case err != nil && (!isBusy(err) || time.Now().After(end)):
+				return errors.Join(hinted(err), b.Finish())
+			}
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-ctx.Done():
+				return errors.Join(context.Cause(ctx), b.Finish())
+			}
+		}
+	})
+}
+
+// The codes of SQLite for a database that somebody else holds.
+const (
+	sqliteBusy   = 5
+	sqliteLocked = 6
+)
+
+func isBusy(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && (e.Code()&0xff == sqliteBusy || e.Code()&0xff == sqliteLocked)
+}
+
+func hinted(err error) error {
+	if isBusy(err) {
+		return fmt.Errorf("%v: a writer held it all the time", err)
+	}
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		return fmt.Errorf("%v", err) // the driver's errors end here
+	}
+	return err
+}
+
+// examine reads the copy as SQLite would and records what is wrong with it. The
+// copy is stored all the same: a damaged database is better than none.
+func (s *SQLite) examine(ctx context.Context, path, staged string) error {
+	db, err := sql.Open("sqlite", uri(staged, "mode=ro"))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	rows, err := db.QueryContext(ctx, "PRAGMA quick_check(10)")
+	var found []string
+	if err == nil {
+		for rows.Next() {
+			var line string
+			if err = rows.Scan(&line); err != nil {
+				break
+			}
+			found = append(found, line)
+		}
+		err = errors.Join(err, rows.Err(), rows.Close())
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	r := Remark{Path: path, Text: "quick_check: ok"}
+	if err != nil || len(found) != 1 || found[0] != "ok" {
+		if err != nil {
+			found = append(found, err.Error())
+		}
+		r.Text, r.Problem = "quick_check: "+strings.Join(found, "; "), true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remarks = append(s.remarks, r)
+	return nil
+}
+
+// uri names a database file for SQLite, whatever characters its path has.
+func uri(path string, options ...string) string {
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + strings.Join(options, "&")
+}
+
+// Remarks tells what quick_check said of each copy.
+func (s *SQLite) Remarks() []Remark {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]Remark(nil), s.remarks...)
+}
+
+// Open opens the copy of a database; see [Source].
+func (s *SQLite) Open(e *Entry) (File, error) {
+	c := s.of(e)
+	if c == nil {
+		return s.Files.Open(e)
+	}
+	f, err := os.Open(c.path)
+	if err != nil {
+		return nil, err
+	}
+	return &copyFile{File: f, entry: *e, of: s}, nil
+}
+
+// Close removes the copies. Files that are open stay readable.
+func (s *SQLite) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, name := range s.staged {
+		for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
+			if err := os.Remove(name + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	s.staged = nil
+	return errors.Join(errs...)
+}
+
+// copyFile is a copy that passes for the file it was made of.
+type copyFile struct {
+	*os.File
+	entry Entry
+	of    *SQLite
+}
+
+var _ File = (*copyFile)(nil)
+var _ io.ReaderAt = (*copyFile)(nil)
+
+// Opened is the entry as the scan yielded it.
+func (f *copyFile) Opened() Entry { return f.entry }
+
+// Stat never tells of a change: nobody writes to a copy.
+func (f *copyFile) Stat() (Entry, error) { return f.entry, nil }
+
+// Extents tells of no holes.
+func (f *copyFile) Extents() ([]Extent, bool, error) { return nil, false, nil }
+
+// Details are those of the database.
+func (f *copyFile) Details() (Details, error) { return f.of.Details(&f.entry) }
