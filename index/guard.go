@@ -34,14 +34,18 @@ type kernelSigaction struct {
 
 // What busHandler reads and writes.
 var (
-	lostPages  uint64  // writes that went nowhere; atomic
-	goHandler  uintptr // what handled SIGBUS before
+	lostPages uint64  // writes that went nowhere; atomic
+	goHandler uintptr // what handled SIGBUS before
+
+	//lint:ignore U1000 busHandler reads it
 	pageOffset uintptr // mask of the bits of an address within its page
 )
 
 var guardMu sync.Mutex // guards installing
 
 // busHandler is called by the kernel, on the stack for signals.
+//
+//lint:ignore U1000 the kernel is given its address
 func busHandler()
 
 // busHandlerPC returns its address.

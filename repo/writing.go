@@ -61,6 +61,7 @@ func (r *Repo) lockForWriting(ctx context.Context) (err error) {
 	r.mu.Lock()
 	r.chain = c
 	r.mu.Unlock()
+	r.noIndex.Store(false) // each run tries anew
 	r.findGone()
 	r.publisher = &publisher{st: r.store, keys: r.files, writer: r.writer, chain: c}
 	r.writing = lock
