@@ -156,7 +156,8 @@ func moveNew(fromfd int, from string, tofd int, to string) error {
 	}
 	switch err = unix.Linkat(fromfd, from, tofd, to, 0); err {
 	case nil:
-		return unix.Unlinkat(fromfd, from, 0)
+		unix.Unlinkat(fromfd, from, 0) // if it can not, the stage stays
+		return nil
 	case unix.EPERM, unix.EOPNOTSUPP, unix.ENOSYS:
 		var st unix.Stat_t
 		if err := fstatat(tofd, to, &st); err != unix.ENOENT {
