@@ -93,6 +93,41 @@ func TestRestore_KilledAtAnyMomentLeavesWholeFilesAndIsCompletedByARerun(t *test
 	t.Error("a restore that writes under the final names was never caught")
 }
 
+// Two restores into one place at the same time do not take each other's things for leftovers: both end well, and the
+// tree is as after one.
+func TestRestore_TwoIntoOnePlaceLeaveEachOtherAlone(t *testing.T) {
+	b := newBenchIn(t, fastDir(t))
+	src, to := b.path("src"), b.path("out")
+	sowEverything(t, src, 4000)
+	b.must("repo", "backup", src)
+	for range 3 {
+		if err := os.RemoveAll(to); err != nil {
+			t.Fatal(err)
+		}
+		var both [2]*exec.Cmd
+		var said [2]bytes.Buffer
+		for i := range both {
+			both[i] = b.command(t.Context(), "repo", "restore", "latest", "--target", to)
+			both[i].Stderr = &said[i]
+			if err := both[i].Start(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range both {
+			if code := exitCode(t, both[i].Wait()); code != exitDone && code != exitProblems || strings.Contains(said[i].String(), "create") {
+				t.Errorf("one of two: exit code %d\n%.2000s", code, said[i].String())
+			}
+		}
+		got, err := exec.Command("rsync", "-aHAXn", "--checksum", "--itemize-changes", "--delete", src+"/", to+src+"/").CombinedOutput()
+		if err != nil || len(got) > 0 {
+			t.Errorf("rsync finds differences: %v\n%.4000s", err, got)
+		}
+		for _, p := range leftBehind(t, to) {
+			t.Errorf("left behind: %s", p)
+		}
+	}
+}
+
 func must(path string, err error) string {
 	if err != nil {
 		panic(err)

@@ -49,28 +49,28 @@ type Directory struct {
 	superuser bool   // so files can be given away
 	owners    owners
 
-	mu     sync.Mutex     // guards what follows and the marked fields of every Folder
-	open   int            // descriptors in the cache, pinned ones included
-	idle   Folder         // ring of open folders that nobody pins, most recently used first
-	mounts map[uint64]int // by device number: a descriptor on each file system reached, for SyncAll; the root's own among them
-	wide   bool           // SyncAll must sync everything, as a file system has no descriptor for it
-	stages map[*stage]struct{}
+	mu     sync.Mutex          // guards what follows and the marked fields of every Folder
+	open   int                 // descriptors in the cache, pinned ones included
+	idle   Folder              // ring of open folders that nobody pins, most recently used first
+	mounts map[uint64]int      // by device number: a descriptor on each file system reached, for SyncAll; the root's own among them
+	wide   bool                // SyncAll must sync everything, as a file system has no descriptor for it
+	stages map[*stage]struct{} // that can be borrowed
 	closed bool
 }
 
-// OpenDirectory opens path, and makes it with mode 01700 until it is finished (and what is above
-// it with 0700) if it is missing. It is opened once: that path later
-// leads elsewhere does not matter. Links in path itself are followed, as path is the operator's word; below it none is.
+// OpenDirectory opens path, and makes it (with mode 01700, which it keeps until it is finished) and what is above it if it
+// is missing. It is opened once: that path later leads elsewhere does not matter. Links in path itself are followed, as
+// path is the operator's word; below it none is.
 func OpenDirectory(path string, o Options) (*Directory, error) {
 	made := false
-	switch err := mkdir(path); {
+	switch err := os.Mkdir(path, os.ModeSticky|0o700); {
 	case err == nil:
 		made = true
 	case errors.Is(err, fs.ErrNotExist):
 		if err := os.MkdirAll(filepath.Dir(filepath.Clean(path)), 0o700); err != nil {
 			return nil, err
 		}
-		if err := mkdir(path); err == nil {
+		if err := os.Mkdir(path, os.ModeSticky|0o700); err == nil {
 			made = true
 		} else if !errors.Is(err, fs.ErrExist) {
 			return nil, err
@@ -103,13 +103,6 @@ func OpenDirectory(path string, o Options) (*Directory, error) {
 	f.pins = 1 // for as long as d is open
 	d.top = f
 	return d, nil
-}
-
-func mkdir(path string) error {
-	if err := unix.Mkdir(path, unfinished); err != nil {
-		return &fs.PathError{Op: "mkdir", Path: path, Err: err}
-	}
-	return nil
 }
 
 // Root is the folder that d itself is. Closing it does nothing; finishing it sets the metadata of the target itself.

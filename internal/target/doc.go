@@ -21,7 +21,7 @@
 // links it, everything else gets ready in a stage and is moved. So a process that dies at any moment leaves whole files,
 // directories of mode 01700, which tells the next restore that they have not got their metadata yet, and a stage, whose
 // name begins with ".backupd-" and which the next restore that opens its folder removes; one of a living restore is
-// locked and stays. Nothing is durable before SyncAll: a power cut before it may leave files shorter than they were.
+// locked and stays. Nothing is durable before SyncAll: a power cut before it may leave files short or with zeros.
 //
 // What could not be set (an attribute the file system refuses, a device without privilege) is a Problem beside a file
 // that is otherwise restored; an error means that the object is not there.

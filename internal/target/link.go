@@ -125,7 +125,7 @@ func (m *Made) open() (int, error) {
 // linkDescriptor gives the file behind an O_PATH descriptor another name. AT_EMPTY_PATH is allowed to root, and on new
 // kernels to who opened it; /proc does it for everybody.
 func linkDescriptor(fd, dirfd int, name string) error {
-	err := unix.Linkat(fd, "", dirfd, name, unix.AT_EMPTY_PATH)
+	err := linkat(fd, dirfd, name)
 	if err == unix.ENOENT || err == unix.EPERM || err == unix.EINVAL {
 		err = unix.Linkat(unix.AT_FDCWD, procFD(fd), dirfd, name, unix.AT_SYMLINK_FOLLOW)
 	}
