@@ -1,10 +1,12 @@
 package index
 
 import (
-	"context"
+	"errors"
 	"fmt"
-	"log/slog"
+	"io/fs"
 	"math"
+	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 
@@ -16,6 +18,9 @@ const (
 	memTableSize  = 4 << 20
 	valueLogSize  = 1 << 20 // least Badger takes; no value is ever long enough to get there
 	maxBadgerFile = 1 << 31 // bytes of one file
+
+	discardName = "DISCARD" // what Badger counts about the value log
+	discardSize = 4096      // as little as it takes
 )
 
 // badgerOptions are part of the format: a smaller memTableSize could not replay the log of a larger
@@ -30,7 +35,7 @@ const (
 // memtables and the tables that a compaction builds at once, about 13 of twice the table size;
 // look-ups pay for each level that holds something, and ids are spread so evenly that every level
 // but the lowest is rewritten as a whole, so there is one level up to 64 MiB and two up to 640.
-func badgerOptions(dir string, log *slog.Logger) badger.Options {
+func badgerOptions(dir string, log badger.Logger) badger.Options {
 	o := badger.DefaultOptions(dir).
 		WithSyncWrites(false).
 		WithChecksumVerificationMode(options.NoVerification).
@@ -46,7 +51,7 @@ func badgerOptions(dir string, log *slog.Logger) badger.Options {
 		WithMetricsEnabled(false).
 		WithCompactL0OnClose(false).
 		WithBypassLockGuard(true).
-		WithLogger(badgerLog{log})
+		WithLogger(log)
 	o.TableSizeMultiplier = 4
 	return o
 }
@@ -60,7 +65,10 @@ func (x *Index) openBadger() (err error) {
 			err = damaged(x.dir, "open: %v", r)
 		}
 	}()
-	db, err := badger.OpenManaged(badgerOptions(x.dbDir(), x.log))
+	if err := makeDiscard(x.dbDir()); err != nil {
+		return unavailable(x.dir, err)
+	}
+	db, err := badger.OpenManaged(badgerOptions(x.dbDir(), badgerLog{x}))
 	if err != nil {
 		return damaged(x.dir, "open: %v", err)
 	}
@@ -81,19 +89,42 @@ func closeBadger(db *badger.DB) (err error) {
 	return db.Close()
 }
 
+// makeDiscard makes the one file that Badger ends the process for when it can not make it.
+func makeDiscard(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, discardName), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, discardSize))
+	return errors.Join(err, f.Close())
+}
+
 // badgerLog takes what Badger would print on stderr. Its warnings concern its own tuning, so they
-// are debug messages here.
-type badgerLog struct{ log *slog.Logger }
+// are debug messages here. That it can not write it tells nobody but the log: it tries again for ever,
+// and whoever waits for it waits as long.
+type badgerLog struct{ x *Index }
 
 var _ badger.Logger = badgerLog{}
 
-func (l badgerLog) print(level slog.Level, format string, args []any) {
-	if l.log.Enabled(context.Background(), level) {
-		l.log.Log(context.Background(), level, "badger: "+strings.TrimSpace(fmt.Sprintf(format, args...)))
+func (l badgerLog) print(format string, args []any) string {
+	text := strings.TrimSpace(fmt.Sprintf(format, args...))
+	l.x.log.Debug("badger: " + text)
+	return text
+}
+
+func (l badgerLog) Errorf(format string, args ...any) {
+	l.print(format, args)
+	l.x.fail.Do(func() { close(l.x.failed) })
+}
+
+func (l badgerLog) Warningf(format string, args ...any) {
+	if text := l.print(format, args); strings.HasPrefix(text, "While running doCompact") {
+		l.x.fail.Do(func() { close(l.x.failed) })
 	}
 }
 
-func (l badgerLog) Errorf(format string, args ...any)   { l.print(slog.LevelWarn, format, args) }
-func (l badgerLog) Warningf(format string, args ...any) { l.print(slog.LevelDebug, format, args) }
-func (l badgerLog) Infof(format string, args ...any)    { l.print(slog.LevelDebug, format, args) }
-func (l badgerLog) Debugf(format string, args ...any)   { l.print(slog.LevelDebug, format, args) }
+func (l badgerLog) Infof(string, ...any)  {}
+func (l badgerLog) Debugf(string, ...any) {}

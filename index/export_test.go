@@ -1,5 +1,7 @@
 package index
 
+import "sync/atomic"
+
 // The decoders of what lies on disk, for fuzzing and for cutting logs at chosen places.
 
 func VerifyTable(data []byte) (newest uint64, err error) { return verifyTable(data) }
@@ -21,3 +23,16 @@ func OpenWithSpace(o Options, free func() uint64) (*Index, error) {
 }
 
 const LogHeaderSize = logHeaderSize
+
+// LostPages counts the writes of this process that found no space.
+func LostPages() uint64 { return atomic.LoadUint64(&lostPages) }
+
+// DropGuard gives SIGBUS back to the runtime, until the next Open.
+func DropGuard() error {
+	var sa kernelSigaction
+	if err := sigaction(nil, &sa); err != nil {
+		return err
+	}
+	sa.handler = goHandler
+	return sigaction(&sa, nil)
+}

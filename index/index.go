@@ -27,9 +27,10 @@
 //	state    how the last use ended, and the sums of the files after a clean close (state.go)
 //	db/      Badger's files, nothing else
 //
-// BUG: Badger writes through memory maps, so a file system without space kills the process with
-// SIGBUS. Open, AddPack, RemovePack and Close refuse below a reserve, but somebody else can use the
-// reserve up between the check and Badger's own background writes.
+// A full file system is a normal state. Open, AddPack, RemovePack and Close refuse below a reserve, so
+// that the index takes nobody's last space. When somebody else uses that up between the look and
+// Badger's own writes, the process lives on (guard.go), the call that notices fails, and the next Open
+// says that the files are of no use.
 package index
 
 import (
@@ -84,6 +85,12 @@ type Index struct {
 	view   *badger.Txn           // reads the newest version of everything; never discarded before Close
 	sealed map[string]sealedFile // what the files were when opened, to reuse sums at Close
 
+	lost   uint64        // lostPages when opened
+	failed chan struct{} // closed when Badger says that it can not write; it may not answer any more
+	fail   sync.Once
+	ending sync.Once
+	ended  chan error // see closing
+
 	unclean   uint8       // opens since the last clean close, this one included
 	suspect   atomic.Bool // damage was met: the next Open must not use these files
 	scratches sync.Pool   // *scratch
@@ -135,6 +142,7 @@ func open(o Options, free freeFunc) (*Index, error) {
 		lock:    lock,
 		codec:   newCodec(o.Key, o.Repo),
 		free:    free,
+		failed:  make(chan struct{}),
 		numbers: map[crypto.PackID]uint32{},
 		packs:   map[uint32]crypto.PackID{},
 	}
@@ -148,6 +156,10 @@ func open(o Options, free freeFunc) (*Index, error) {
 
 // start brings the files from whatever state they are in to an open database.
 func (x *Index) start(repo crypto.RepoID) error {
+	if err := guardWrites(); err != nil {
+		return unavailable(x.dir, err)
+	}
+	x.lost = atomic.LoadUint64(&lostPages)
 	if err := x.checkSpace(openReserve); err != nil {
 		return err
 	}
@@ -188,8 +200,14 @@ func (x *Index) start(repo crypto.RepoID) error {
 	if err == nil {
 		err = x.load()
 	}
+	if err == nil {
+		err = x.lostWrites()
+	}
 	if err != nil && x.db != nil {
-		_ = closeBadger(x.db)
+		select {
+		case <-x.closing():
+		case <-x.failed: // it goes on trying
+		}
 	}
 	return err
 }
@@ -210,7 +228,8 @@ func (x *Index) Packs() (map[crypto.PackID]struct{}, error) {
 }
 
 // Close writes what is pending, stops Badger and seals the files. When it fails the index is not
-// lost: the next Open treats it like one after a crash. Closing twice is fine.
+// lost, unless its file system was full: the next Open treats it like one after a crash. Closing twice
+// is fine.
 func (x *Index) Close() error {
 	x.write.Lock()
 	defer x.write.Unlock()
@@ -220,16 +239,26 @@ func (x *Index) Close() error {
 		return nil
 	}
 	x.closed = true
+	if err := x.lostWrites(); err != nil {
+		return x.giveUp(err)
+	}
 	if err := x.checkSpace(closeReserve); err != nil {
-		// Flushing would be a SIGBUS. Badger stays as it is, with the lock, until the process
+		// Flushing would take what is left. Badger stays as it is, with the lock, until the process
 		// ends; the log of its memtable is in the page cache already.
 		return err
 	}
-	defer x.lock.Close()
 	x.view.Discard()
-	if err := closeBadger(x.db); err != nil {
-		return unavailable(x.dir, err)
+	select {
+	case err := <-x.closing():
+		if err != nil {
+			return x.giveUp(unavailable(x.dir, err))
+		}
+	case <-x.failed:
 	}
+	if err := x.lostWrites(); err != nil {
+		return x.giveUp(err)
+	}
+	defer x.lock.Close()
 	if x.broken != nil {
 		return unavailable(x.dir, x.broken)
 	}

@@ -28,6 +28,13 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, addUntilKilled(dir))
 		os.Exit(1)
 	}
+	if spec := os.Getenv(fullEnv); spec != "" {
+		if err := fillDisk(spec); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(m.Run())
 }
 

@@ -124,6 +124,9 @@ func (x *Index) writable() error {
 	if x.broken != nil {
 		return unavailable(x.dir, x.broken)
 	}
+	if err := x.lostWrites(); err != nil {
+		return err
+	}
 	if x.batch == nil {
 		x.batch = newBatch(x)
 	}
@@ -260,7 +263,21 @@ func (b *batch) commit() error {
 	txn := b.txn
 	b.txn, b.used = nil, 0
 	b.x.version++
-	if err := b.check(txn.CommitAt(b.x.version, nil)); err != nil {
+	done := make(chan error, 1)
+	err := txn.CommitAt(b.x.version, func(err error) { done <- err })
+	if err == nil {
+		select {
+		case err = <-done:
+			if err == nil {
+				err = b.x.lostWrites()
+			}
+		case <-b.x.failed:
+			// Badger waits for space and may never answer; until it does the arrays are its own.
+			b.x.batch = nil
+			err = b.x.lostWrites()
+		}
+	}
+	if err := b.check(err); err != nil {
 		return err
 	}
 	b.x.db.SetDiscardTs(b.x.version)
@@ -283,6 +300,6 @@ func (b *batch) check(err error) error {
 	}
 	b.abandon()
 	b.x.broken = fmt.Errorf("write: %v", err)
-	b.x.log.Warn("index can not be written", "dir", b.x.dir, "err", err)
+	b.x.log.Debug("index can not be written", "dir", b.x.dir, "err", err)
 	return unavailable(b.x.dir, b.x.broken)
 }

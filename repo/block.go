@@ -182,6 +182,9 @@ const decodeSlack = 64
 // decode appends the plaintext of a frame to dst, which must be exactly size
 // bytes long: neither more nor less is accepted, whatever the frame says.
 func (d *blockDecoder) decode(dst, frame, dict []byte, size int) ([]byte, error) {
+	if err := checkFrame(frame, size); err != nil {
+		return nil, err
+	}
 	if cap(dst)-len(dst) < size+decodeSlack {
 		dst = append(make([]byte, 0, len(dst)+size+decodeSlack), dst...)
 	}

@@ -72,6 +72,8 @@ type checker struct {
 	damage *damageList
 	odd    []string // names of the listing that no pack has
 	broken []brokenBlock
+
+	leaning leaning
 }
 
 // brokenBlock is a delta block whose dictionary is gone. Where no snapshot
@@ -94,7 +96,8 @@ func (r *Repo) Check(ctx context.Context, o CheckOptions, p *CheckProgress) (*Ch
 	c := &checker{
 		r: r, prog: p, report: &CheckReport{ReadData: o.ReadData},
 		bad: make(map[crypto.ID]string), good: make(map[crypto.ID]bool),
-		damage: &damageList{blocks: make(map[crypto.PackID][]uint32)},
+		leaning: leaning{rd: r.reader},
+		damage:  &damageList{blocks: make(map[crypto.PackID][]uint32)},
 	}
 	if r.rollback != nil {
 		c.find("head", r.rollback.Error())
@@ -139,12 +142,19 @@ func (r *Repo) Check(ctx context.Context, o CheckOptions, p *CheckProgress) (*Ch
 	}
 	if o.ReadData && r.state != nil {
 		r.damaged.Store(c.damage)
-		if err := writeDamage(r.state, r.id, c.damage); err != nil {
+		if err := writeDamage(r.state, r.id, c.damage); noSpace(err) {
+			r.notRemembered(err)
+		} else if err != nil {
 			return c.report, err
 		}
 	}
 	if r.state != nil && c.report.Sound() {
-		return c.report, r.forgiveMissing()
+		err := r.forgiveMissing()
+		if noSpace(err) {
+			r.notRemembered(err)
+			err = nil
+		}
+		return c.report, err
 	}
 	return c.report, nil
 }
@@ -229,6 +239,9 @@ func (c *checker) pack(ctx context.Context, number uint32, readData bool) {
 			c.broken = append(c.broken, brokenBlock{name, info.id, uint32(b), err})
 			c.mu.Unlock()
 			continue
+		}
+		if err == nil {
+			err = c.leaning.proveReach(ctx, blockKey{number, uint32(b)})
 		}
 		if err == nil && readData {
 			err = c.block(ctx, number, uint32(b))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/generalbots/backupd/crypto"
+	"github.com/generalbots/backupd/index"
 	"github.com/generalbots/backupd/internal/store"
 )
 
@@ -177,8 +178,8 @@ func (r *Repo) collect(ctx context.Context, dryRun bool, p *GCProgress) (*GCRepo
 		if err := g.drop(ctx, append(plan.repack, plan.later...), p); err != nil {
 			return nil, err
 		}
-		if idx := r.index.Load(); idx != nil {
-			if err := r.syncIndex(ctx, idx); err != nil {
+		if idx := r.index.Load(); idx != nil && !r.noIndex.Load() {
+			if err := r.indexTrouble(r.syncIndex(ctx, idx)); err != nil {
 				return nil, err
 			}
 		}
@@ -210,7 +211,7 @@ func (g *garbage) drop(ctx context.Context, packs []uint32, p *GCProgress) error
 	}
 	// The index forgets before the files go, so that it never names a pack
 	// that is not there, and with the ids, so that it does not keep them.
-	if err := g.forgetIndex(ctx, packs); err != nil {
+	if err := r.indexTrouble(g.forgetIndex(ctx, packs)); err != nil {
 		return err
 	}
 	// Manifests before packs: a snapshot that can be undeleted is whole.
@@ -218,7 +219,7 @@ func (g *garbage) drop(ctx context.Context, packs []uint32, p *GCProgress) error
 		return err
 	}
 	r.reader.close()
-	if err := r.rememberPacks(packs); err != nil {
+	if err := r.forgetPacks(packs); err != nil {
 		return err
 	}
 	const atOnce = 64
@@ -321,18 +322,30 @@ func (r *Repo) removeForgotten(ctx context.Context) error {
 	return r.sound()
 }
 
+// indexTrouble passes errors on that are not the index's own. Without being
+// told, it is compared with the packs there are when it is opened next.
+func (r *Repo) indexTrouble(err error) error {
+	var unusable *index.UnusableError
+	if errors.As(err, &unusable) {
+		r.doWithoutIndex(err)
+		return nil
+	}
+	return err
+}
+
 func (g *garbage) forgetIndex(ctx context.Context, packs []uint32) error {
 	r := g.r
 	if r.options.StateDir == "" || !slices.ContainsFunc(packs, func(n uint32) bool { return r.catalog.info(n).kind == kindData }) {
+		return nil
+	}
+	if r.noIndex.Load() {
 		return nil
 	}
 	idx := r.index.Load()
 	if idx == nil {
 		var err error
 		if idx, err = r.openIndex(ctx); err != nil {
-			// It is a cache: without it the next run makes a new one.
-			r.log.Warn("the index could not be told of deleted packs", "error", err)
-			return nil
+			return err
 		}
 	}
 	// The index keeps one copy of each chunk, and that may be the one that

@@ -253,7 +253,7 @@ func (l *Lane) gather(ctx context.Context, like []Ref) (*dictionary, error) {
 		return nil, nil
 	}
 	var err error
-	d.reach, err = l.w.reach(ctx, from)
+	d.reach, err = l.w.leaning.reach(ctx, from, MaxReach)
 	return d, err
 }
 

@@ -121,7 +121,7 @@ func (r *Repo) eachTrailer(ctx context.Context, numbers []uint32, use func(numbe
 
 // dataSpots finds a data chunk for reading.
 func (r *Repo) dataSpots(ctx context.Context, id *crypto.ID, dst []spot) ([]spot, error) {
-	if r.index.Load() != nil && !r.tables[kindData-1].loaded.Load() {
+	if r.index.Load() != nil && !r.noIndex.Load() && !r.tables[kindData-1].loaded.Load() {
 		n, block, ok, err := r.indexed(ctx, id)
 		if err == nil && ok {
 			return append(dst, spot{pack: n, block: uint16(block), chunk: anyChunk}), nil
@@ -131,9 +131,10 @@ func (r *Repo) dataSpots(ctx context.Context, id *crypto.ID, dst []spot) ([]spot
 }
 
 // indexed asks the index for a data chunk in a pack that is in the store. It
-// opens the index when it is the first to ask.
+// opens the index when it is the first to ask. Where there is none, or it fails,
+// the table answers.
 func (r *Repo) indexed(ctx context.Context, id *crypto.ID) (number, block uint32, ok bool, err error) {
-	if r.options.StateDir == "" {
+	if r.options.StateDir == "" || r.noIndex.Load() {
 		var buf [4]spot
 		spots, err := r.reader.candidates(ctx, kindData, id, anyDepth, buf[:0])
 		if len(spots) > 0 {
@@ -147,15 +148,47 @@ func (r *Repo) indexed(ctx context.Context, id *crypto.ID) (number, block uint32
 	idx := r.index.Load()
 	if idx == nil {
 		if idx, err = r.openIndex(ctx); err != nil {
-			return 0, 0, false, err
+			if ctx.Err() != nil {
+				return 0, 0, false, err
+			}
+			r.doWithoutIndex(err)
+			return r.indexed(ctx, id)
 		}
 	}
 	p, ok, err := idx.Lookup(*id)
-	if err != nil || !ok {
-		return 0, 0, false, err
+	if err != nil {
+		r.doWithoutIndex(err)
+		return r.indexed(ctx, id)
+	}
+	if !ok {
+		return 0, 0, false, nil
 	}
 	number, ok = r.catalog.at(packKey{p.Pack, kindData})
 	return number, p.Block, ok, nil
+}
+
+// doWithoutIndex has everything from here on looked up in tables made of the
+// trailers: the index is a cache, and nothing that happens to it may cost a
+// backup. It stays open until the writing ends, since others may be using it.
+func (r *Repo) doWithoutIndex(why error) {
+	if !r.noIndex.CompareAndSwap(false, true) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.warn(fmt.Sprintf("going on without the index, which takes more memory and time and loses nothing: %v; it is made anew by itself when the state directory has room, or give another --state-dir", why))
+}
+
+// closeIndex closes the index, if it is open. When that fails the next run has
+// to make it anew, and nothing else.
+func (r *Repo) closeIndex() {
+	idx := r.index.Swap(nil)
+	if idx == nil {
+		return
+	}
+	if err := idx.Close(); err != nil {
+		r.doWithoutIndex(err)
+	}
 }
 
 // openIndex opens the index and makes it agree with the packs that are there:
@@ -171,7 +204,7 @@ func (r *Repo) openIndex(ctx context.Context) (*index.Index, error) {
 	o := index.Options{Dir: filepath.Join(r.options.StateDir, "index"), Repo: r.id, Key: r.keys.index, Logger: r.log}
 	idx, err := index.Open(o)
 	var unusable *index.UnusableError
-	if errors.As(err, &unusable) {
+	if errors.As(err, &unusable) && unusable.Resettable {
 		r.log.Warn("index is made anew", "reason", err)
 		if rerr := index.Reset(o.Dir); rerr != nil {
 			return nil, fmt.Errorf("%v; and it can not be replaced: %w", err, rerr)
@@ -216,12 +249,13 @@ func (r *Repo) syncIndex(ctx context.Context, idx *index.Index) error {
 
 // addPack enters a pack this process has made durable in catalog, tables and
 // index.
-func (r *Repo) addPack(p *packResult) error {
+func (r *Repo) addPack(p *packResult) {
 	r.enterPack(p)
-	if idx := r.index.Load(); idx != nil && p.kind == kindData {
-		return idx.AddPack(p.id, p.entries)
+	if idx := r.index.Load(); idx != nil && p.kind == kindData && !r.noIndex.Load() {
+		if err := idx.AddPack(p.id, p.entries); err != nil {
+			r.doWithoutIndex(err)
+		}
 	}
-	return nil
 }
 
 // enterPack enters it in catalog and tables only.

@@ -366,6 +366,8 @@ func (t *trailer) checkRecord(r *blockRec, last bool) error {
 		return bad("codec")
 	case r.codec == codecStored && r.plain != r.sealed-crypto.Overhead:
 		return bad("length of a stored block")
+	case (r.codec == codecZstd || r.codec == codecDelta) && r.sealed-crypto.Overhead >= r.plain:
+		return bad("a frame no shorter than what is in it")
 	case (r.codec == codecDelta) != (r.dicts > 0) || (r.codec == codecDelta) != (r.depth > 0):
 		return bad("dictionary and codec differ")
 	case r.depth > MaxDepth || r.dicts > MaxDictionaryChunks:

@@ -24,7 +24,7 @@ type Reader struct {
 	blocks *cache[blockKey, *block]
 
 	wholeMu sync.Mutex // guards isWhole
-	isWhole map[blockKey]bool
+	isWhole map[blockKey]wholeness
 
 	decoders sync.Pool // *blockDecoder
 	hashers  [2]sync.Pool
@@ -39,6 +39,9 @@ const (
 	// readReach is what a reader accepts where a writer stays within
 	// MaxReach: gc may have moved chunks into other blocks since.
 	readReach = 2 * MaxReach
+	// failuresAllowed bounds the copies that one decoding tries in vain: a failure is
+	// not kept, and of two copies a step the 16 steps would make 65,536.
+	failuresAllowed = 256
 	// anyDepth is above the depth of every block.
 	anyDepth = MaxDepth + 1
 )
@@ -156,7 +159,7 @@ func (rd *Reader) whole(ctx context.Context, key blockKey) (bool, error) {
 	known, ok := rd.isWhole[key]
 	rd.wholeMu.Unlock()
 	if ok {
-		return known, nil
+		return known.whole, known.err
 	}
 	e, err := rd.pack(ctx, key.pack)
 	if err != nil {
@@ -183,25 +186,33 @@ func (rd *Reader) whole(ctx context.Context, key blockKey) (bool, error) {
 		if !found && ctx.Err() == nil && rd.searchAll(ctx, t.header.kind) {
 			return rd.whole(ctx, key)
 		}
-		if !found && trouble != nil {
-			return false, trouble
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
 		}
 		if !found {
-			rd.noteWhole(key, false)
-			return false, nil
+			// Trouble is noted too: asked again for each block that leans on
+			// this one, the questions would double with each step down.
+			rd.noteWhole(key, wholeness{err: trouble})
+			return false, trouble
 		}
 	}
-	rd.noteWhole(key, true)
+	rd.noteWhole(key, wholeness{whole: true})
 	return true, nil
 }
 
-func (rd *Reader) noteWhole(key blockKey, whole bool) {
+// wholeness is what whole has found of a block, until packs come or go.
+type wholeness struct {
+	whole bool
+	err   error
+}
+
+func (rd *Reader) noteWhole(key blockKey, v wholeness) {
 	rd.wholeMu.Lock()
 	defer rd.wholeMu.Unlock()
 	if rd.isWhole == nil || len(rd.isWhole) >= maxDeps {
-		rd.isWhole = make(map[blockKey]bool)
+		rd.isWhole = make(map[blockKey]wholeness)
 	}
-	rd.isWhole[key] = whole
+	rd.isWhole[key] = v
 }
 
 // packsChanged forgets what packs that came or went may have changed.
@@ -247,8 +258,9 @@ func (t *trailer) confirm(s *spot, id *crypto.ID) (ok bool, depth uint8) {
 
 // request holds what one decoding keeps alive and counts what it decodes.
 type request struct {
-	held  []*cached[blockKey, *block]
-	bytes int64
+	held   []*cached[blockKey, *block]
+	bytes  int64
+	failed int // copies that could not be decoded
 }
 
 func (rd *Reader) releaseAll(held []*cached[blockKey, *block]) {
@@ -349,10 +361,14 @@ func (rd *Reader) openKnown(ctx context.Context, kind packKind, id *crypto.ID, b
 	var buf [4]spot
 	spots, trouble := rd.candidates(ctx, kind, id, below, buf[:0])
 	for _, s := range spots {
+		if req.failed >= failuresAllowed {
+			return nil, spot{}, fmt.Errorf("chunk %s: %w: %d copies of what it leans on can not be decoded", id.Short(), ErrDamaged, req.failed)
+		}
 		e, err := rd.decode(ctx, blockKey{s.pack, uint32(s.block)}, req)
 		if err == nil {
 			return e, s, nil
 		}
+		req.failed++
 		if trouble == nil {
 			trouble = err
 		}

@@ -74,6 +74,19 @@ func (r *Repo) rememberPacks(without []uint32) error {
 	return writePackList(r.state, r.id, packs)
 }
 
+// forgetPacks is rememberPacks before packs are deleted. Where there is no
+// space for the new list the old one must go, or the packs would be missed: the
+// next run then finds no list, and asks for every chunk. With packs missed
+// already there has to be a list.
+func (r *Repo) forgetPacks(packs []uint32) error {
+	err := r.rememberPacks(packs)
+	if !noSpace(err) || len(r.gone) > 0 {
+		return err
+	}
+	r.notRemembered(err)
+	return durable.Remove(r.state, packListName)
+}
+
 // findGone compares the packs with those that were there, and decides
 // whether a run may take files over from its base without asking whether
 // their chunks are still there.

@@ -98,7 +98,8 @@ type Repo struct {
 	writer    writerID
 	publisher *publisher
 	index     atomic.Pointer[index.Index]
-	indexMu   sync.Mutex // guards opening the index
+	indexMu   sync.Mutex  // guards opening the index
+	noIndex   atomic.Bool // it failed; see doWithoutIndex
 }
 
 // subKeys are the keys of one purpose each.
@@ -271,9 +272,7 @@ func (r *Repo) Close() error {
 	if r.reader != nil {
 		r.reader.close()
 	}
-	if idx := r.index.Swap(nil); idx != nil {
-		errs = append(errs, idx.Close())
-	}
+	r.closeIndex()
 	if r.stateDir != nil {
 		errs = append(errs, r.stateDir.Close())
 	}

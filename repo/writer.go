@@ -39,8 +39,7 @@ type Writer struct {
 	failMu sync.Mutex // guards failed
 	failed error
 
-	depsMu sync.Mutex // guards deps
-	deps   map[blockKey][]blockKey
+	leaning leaning
 
 	newBytes    atomic.Int64
 	storedBytes atomic.Int64
@@ -49,7 +48,6 @@ type Writer struct {
 
 const (
 	pendingShards = 64
-	maxDeps       = 100_000
 )
 
 type pendingShard struct {
@@ -69,7 +67,7 @@ func (r *Repo) NewWriter(ctx context.Context, o WriterOptions) (*Writer, error) 
 	if err := r.lockForWriting(ctx); err != nil {
 		return nil, err
 	}
-	w := &Writer{r: r, level: o.Level, deps: make(map[blockKey][]blockKey)}
+	w := &Writer{r: r, level: o.Level, leaning: leaning{rd: r.reader}}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
 	for i := range w.pending {
 		w.pending[i].ids = make(map[crypto.ID]struct{})
@@ -216,9 +214,7 @@ func (w *Writer) Has(ctx context.Context, c *Content) (bool, error) {
 // published records a durable pack: in the catalog, the tables and the index.
 // Its chunks need no claim any more.
 func (w *Writer) published(ctx context.Context, p *packResult) error {
-	if err := w.r.addPack(p); err != nil {
-		return err
-	}
+	w.r.addPack(p)
 	for i := range p.entries {
 		id := &p.entries[i].ID
 		shard := &w.pending[id[idSize-1]%pendingShards]
@@ -227,70 +223,6 @@ func (w *Writer) published(ctx context.Context, p *packResult) error {
 		shard.mu.Unlock()
 	}
 	return nil
-}
-
-// reach sums the plaintext of all blocks that must be decoded for these.
-func (w *Writer) reach(ctx context.Context, from []blockKey) (int64, error) {
-	rd := w.r.reader
-	seen := make(map[blockKey]struct{}, 2*len(from))
-	todo := from
-	var sum int64
-	for len(todo) > 0 {
-		key := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		if _, ok := seen[key]; ok {
-			continue
-		}
-		seen[key] = struct{}{}
-		plain, deps, err := w.dependencies(ctx, rd, key)
-		if err != nil {
-			return 0, err
-		}
-		if sum += plain; sum > MaxReach {
-			return sum, nil
-		}
-		todo = append(todo, deps...)
-	}
-	return sum, nil
-}
-
-// dependencies names the blocks a block's dictionary is taken from.
-func (w *Writer) dependencies(ctx context.Context, rd *Reader, key blockKey) (int64, []blockKey, error) {
-	e, err := rd.pack(ctx, key.pack)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer rd.packs.release(e)
-	t := e.val.trailer
-	rec := &t.blocks[key.block]
-	if rec.dicts == 0 {
-		return int64(rec.plain), nil, nil
-	}
-	w.depsMu.Lock()
-	deps, ok := w.deps[key]
-	w.depsMu.Unlock()
-	if ok {
-		return int64(rec.plain), deps, nil
-	}
-	for i := range uint32(rec.dicts) {
-		id := t.dict(rec.dictAt + i)
-		var buf [4]spot
-		spots, _ := rd.candidates(ctx, t.header.kind, &id, rec.depth, buf[:0])
-		if len(spots) == 0 {
-			continue
-		}
-		k := blockKey{spots[0].pack, uint32(spots[0].block)}
-		if len(deps) == 0 || deps[len(deps)-1] != k {
-			deps = append(deps, k)
-		}
-	}
-	w.depsMu.Lock()
-	if len(w.deps) >= maxDeps {
-		clear(w.deps)
-	}
-	w.deps[key] = deps
-	w.depsMu.Unlock()
-	return int64(rec.plain), deps, nil
 }
 
 // Tree returns the writer of this snapshot's tree; one goroutine uses it.

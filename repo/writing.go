@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/generalbots/backupd/crypto"
@@ -60,6 +61,7 @@ func (r *Repo) lockForWriting(ctx context.Context) (err error) {
 	r.mu.Lock()
 	r.chain = c
 	r.mu.Unlock()
+	r.noIndex.Store(false) // each run tries anew
 	r.findGone()
 	r.publisher = &publisher{st: r.store, keys: r.files, writer: r.writer, chain: c}
 	r.writing = lock
@@ -74,7 +76,13 @@ func (r *Repo) openStateForWriting(c *chain) (err error) {
 		return err
 	}
 	if r.state == nil {
-		if err := durable.MakeRoot(r.options.StateDir); err != nil {
+		err := durable.MakeRoot(r.options.StateDir)
+		if noSpace(err) {
+			r.notRemembered(err)
+			r.writer, err = newWriter()
+			return err
+		}
+		if err != nil {
 			return fmt.Errorf("state directory: %w", err)
 		}
 		dir, err := durable.OS(r.options.StateDir)
@@ -89,7 +97,26 @@ func (r *Repo) openStateForWriting(c *chain) (err error) {
 		}
 	}
 	r.writer, err = writerFor(r.state, c)
+	if noSpace(err) {
+		r.notRemembered(err)
+		r.writer, err = newWriter()
+	}
 	return err
+}
+
+// noSpace tells whether a file could not be written for want of space.
+func noSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// notRemembered warns that the state directory has no space. What it keeps is
+// not needed for anything that is in the repository: with an older head the
+// repository still descends from it, and a run without a writer id of its own
+// is a writer of its own.
+func (r *Repo) notRemembered(why error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.warn(fmt.Sprintf("the state directory has no space, so this host does not remember what was done now: %v; the repository has it all; make room there, until then it is not noticed should the repository go back to an older state", why))
 }
 
 // unlockWriting ends what lockForWriting began.
@@ -103,11 +130,8 @@ func (r *Repo) unlockWriting() error {
 }
 
 func (r *Repo) endWriting() error {
-	var errs []error
-	if idx := r.index.Swap(nil); idx != nil {
-		errs = append(errs, idx.Close())
-	}
-	return errors.Join(append(errs, r.unlockWriting())...)
+	r.closeIndex()
+	return r.unlockWriting()
 }
 
 // commitManifest is S1 and S2 of the write order: the manifest, then what
@@ -137,11 +161,20 @@ func (r *Repo) remember() error {
 		return nil
 	}
 	h := r.head.forward(r.id, r.chain)
-	if err := writeHead(r.state, h); err != nil {
+	err := writeHead(r.state, h)
+	if noSpace(err) {
+		r.notRemembered(err)
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("it is in the repository, but the state directory could not be written: %w", err)
 	}
 	r.head = h
-	return r.rememberPacks(nil)
+	if err = r.rememberPacks(nil); noSpace(err) {
+		r.notRemembered(err)
+		return nil
+	}
+	return err
 }
 
 // Forget removes snapshots by a record each. Their space comes back with the

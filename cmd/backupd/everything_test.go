@@ -23,7 +23,7 @@ const everythingFiles = 100_000
 func TestRestore_EveryKindOfMetadataComesBackAsRsyncSeesIt(t *testing.T) {
 	dir := fastDir(t)
 	src := filepath.Join(dir, "src")
-	sparse := sowEverything(t, src)
+	sparse := sowEverything(t, src, everythingFiles)
 	env := append(os.Environ(), "BACKUPD_REPO="+dir+"/repo", "BACKUPD_KEY_FILE="+dir+"/key", "BACKUPD_STATE_DIR="+dir+"/state")
 	run := func(args ...string) string {
 		t.Helper()
@@ -89,9 +89,9 @@ func acl() []byte {
 	return b
 }
 
-// sowEverything makes the tree and names its sparse files. What only root may
-// make is left out for others.
-func sowEverything(t *testing.T, root string) (sparse []string) {
+// sowEverything makes a tree of so many files and names its sparse ones. What
+// only root may make is left out for others.
+func sowEverything(t *testing.T, root string, files int) (sparse []string) {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(2026, 11))
 	must := func(err error) {
@@ -101,7 +101,7 @@ func sowEverything(t *testing.T, root string) (sparse []string) {
 		}
 	}
 	asRoot := os.Geteuid() == 0
-	dirs := everythingFiles / 400
+	dirs := files / 400
 	content := make([]byte, 64<<10)
 	for i := range content {
 		content[i] = byte('a' + rng.IntN(26))
@@ -117,7 +117,7 @@ func sowEverything(t *testing.T, root string) (sparse []string) {
 			dir = filepath.Join(dir, "sub"+string(rune('a'+rng.IntN(5))))
 		}
 		must(os.MkdirAll(dir, 0o755))
-		for i := range everythingFiles / dirs {
+		for i := range files / dirs {
 			name := fmt.Sprintf("f%04d", i)
 			switch i % 40 {
 			case 1:

@@ -58,7 +58,7 @@ var remedies = []remedy{
 	{repo.ErrNotFound, exitFailed, "something the snapshot needs is missing; run: backupd repo check --read-data"},
 	{repo.ErrDamaged, exitFailed, "run: backupd repo check --read-data; it names everything that is affected"},
 	{crypto.ErrDamaged, exitFailed, "run: backupd repo check --read-data; it names everything that is affected"},
-	{store.ErrNoSpace, exitFailed, "make room on the file system of the repository and run the command again: nothing that was there before is lost"},
+	{store.ErrNoSpace, exitFailed, "make room on the file system of the repository and run the command again: nothing that was there before is lost; 'backupd repo gc' needs no space and gives back what failed runs and forgotten snapshots take"},
 	{store.ErrReadOnly, exitFailed, "check owner and mode of the repository's directory, and whether it is mounted read only"},
 	{syscall.ENOSPC, exitFailed, "make room and run the command again: nothing that was there before is lost"},
 	{fs.ErrPermission, exitFailed, "run it as a user who may read and write there"},

@@ -87,9 +87,10 @@ func vacant(ctx context.Context, dir string) error {
 	switch _, err := repo.ReadID(ctx, st); {
 	case err == nil:
 		return repo.ErrExists
-	case !errors.Is(err, repo.ErrNoRepository):
+	case !errors.Is(err, repo.ErrNoRepository) && !errors.Is(err, repo.ErrDamaged):
 		return err
 	}
+	// Of a damaged one Init finds out whether it is more than an init that was interrupted.
 	return nil
 }
 

@@ -14,7 +14,7 @@ import (
 // TestMain makes this test binary act as backupd when it is called by that name: scripts and the tests that kill
 // processes run the real main.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"backupd": main})
+	testscript.Main(m, map[string]func(){"backupd": main, "restore-in-place": restoreInPlace})
 }
 
 // Each file below testdata/script is one behaviour of the command line.

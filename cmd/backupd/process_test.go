@@ -26,7 +26,12 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{t: t, dir: t.TempDir()}
+	return newBenchIn(t, t.TempDir())
+}
+
+func newBenchIn(t *testing.T, dir string) *bench {
+	t.Helper()
+	b := &bench{t: t, dir: dir}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -35,7 +35,10 @@ written outside of it, whatever the snapshot says and whoever meddles with it me
 
 Run as root everything comes back: owners, setuid bits, devices, capabilities. Anybody else gets what they may set, and
 the report says what was left off. What exists already is left alone and listed, and the exit code is 3, unless
---overwrite says "if-changed" (replace what differs in size or time) or "always".`,
+--overwrite says "if-changed" (replace what differs in size or time) or "always".
+
+A file appears under its name when it is whole, so a restore that was interrupted or killed is completed by the same
+command. After a power cut use --overwrite always: nothing is sure to be on the disk before the end.`,
 		Example: `  backupd repo restore latest --target /tmp/back
   backupd repo restore latest /etc/ssh --target / --overwrite if-changed --dry-run
   backupd repo restore 01j9 --target /tmp/back --include '*.docx'`,

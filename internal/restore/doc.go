@@ -14,6 +14,12 @@
 // over windows are the directories that are not complete and one record for
 // every hard-linked inode of which names are still to come.
 //
+// A name in the target is that of a whole file or of nothing, see package
+// target. So a run over what a dead one left adds what is missing, whatever
+// Options.Overwrite says: directories that were begun are finished, and
+// missing names of a file that is there become links to it, once its content
+// was found to be the same.
+//
 // Every chunk was compared with its id by repo.Reader before it is written. A
 // file with a chunk that can not be read is a problem and not there; all else
 // is restored. A cancelled context ends every stage, files that are not

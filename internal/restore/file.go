@@ -161,8 +161,14 @@ func (x *run) complete(f *file) {
 	case w == nil:
 	case f.state == opened:
 		problems, err := w.Finish(metaOf(&f.entry))
-		if err != nil {
+		switch {
+		case err == nil:
+		case x.kept(f.path(), err): // it came under the name meanwhile
+			f.state = kept
+		default:
 			x.failLocked(f, "finish", err)
+		}
+		if err != nil {
 			break
 		}
 		x.incomplete(f.path(), problems)
@@ -178,6 +184,9 @@ func (x *run) complete(f *file) {
 		var made *target.Made
 		if f.state == done {
 			made = w.Made()
+		}
+		if f.state == kept {
+			f.link.first = f
 		}
 		x.resolve(f.link, made)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"os"
 	"sync"
 	"syscall"
 
@@ -32,6 +33,11 @@ type link struct {
 	resolved bool
 	made     *target.Made // nil when it was not restored by this run
 	waiting  []*file
+
+	// Of a first name that was there already; set before resolved, so read after it without mu.
+	first   *file
+	adopted sync.Once
+	found   *target.Made // nil when it is another file
 }
 
 var errManyLinks = fmt.Errorf("more than %d hard-linked files at once: some links become copies", maxLinks)
@@ -113,8 +119,16 @@ func (x *run) linkNow(f *file, made *target.Made) {
 		return
 	}
 	if made == nil {
-		x.copyWhole(f)
-		return
+		// Only for a name that is missing is it worth to read what the first one holds.
+		if f.link.first != nil && x.begin(f) != nil {
+			if made = x.adopt(f.link); made != nil {
+				x.unbegin(f)
+			}
+		}
+		if made == nil {
+			x.copyWhole(f)
+			return
+		}
 	}
 	err := f.dir.folder.Link(f.entry.Name, made)
 	switch {
@@ -133,10 +147,42 @@ func (x *run) linkNow(f *file, made *target.Made) {
 	x.handled(f)
 }
 
+// adopt gives the file that stood under the first name already, when it is in every respect what would have been
+// restored there: as it is after a restore that died between two names of a file, or one that left some names alone.
+func (x *run) adopt(l *link) *target.Made {
+	l.adopted.Do(func() {
+		f := l.first
+		made, fd, err := f.dir.folder.Existing(f.entry.Name, f.entry.Size, metaOf(&f.entry))
+		if err != nil {
+			return
+		}
+		in := os.NewFile(uintptr(fd), string(f.path()))
+		defer in.Close()
+		f.prepare()
+		if x.compare(f, in) == nil {
+			l.found = made
+		}
+	})
+	return l.found
+}
+
+// unbegin takes back what begin did.
+func (x *run) unbegin(f *file) {
+	f.open.Lock()
+	defer f.open.Unlock()
+	x.mu.Lock()
+	delete(x.open, f)
+	x.mu.Unlock()
+	f.w.Abort()
+	f.w, f.state = nil, fresh
+}
+
 // copyWhole restores a further name as a file of its own, chunk after chunk:
 // the first name was left as it stood, or the file system can not link.
 func (x *run) copyWhole(f *file) {
+	f.open.Lock()
 	f.prepare()
+	f.open.Unlock()
 	f.left.Store(1)
 	if w := x.begin(f); w != nil {
 		var buf []byte

@@ -28,7 +28,8 @@ type Options struct {
 	// Overwrite is the mode the target was opened with. It decides here only
 	// about directories that are there already: with target.Never they keep
 	// their metadata. The target itself keeps its own in every mode, unless it
-	// was made for this restore.
+	// was made for this restore. What a restore made that died does not count
+	// as there already.
 	Overwrite target.Overwrite
 	// DryRun makes the plan and nothing else: the report says what would be
 	// restored if nothing were there yet. The target may be nil.

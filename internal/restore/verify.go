@@ -98,8 +98,13 @@ func (x *run) reread(f *file) error {
 	if !info.Mode().IsRegular() || info.Size() != f.entry.Size {
 		return fmt.Errorf("%w: %d bytes instead of %d", errReread, info.Size(), f.entry.Size)
 	}
+	return x.compare(f, in)
+}
+
+// compare reads what an open file holds and compares it with the ids of f's chunks.
+func (x *run) compare(f *file, in *os.File) error {
 	var buf []byte
-	err = x.eachRef(&f.entry.Content, func(ref repo.Ref, off int64) error {
+	err := x.eachRef(&f.entry.Content, func(ref repo.Ref, off int64) error {
 		if x.ctx.Err() != nil {
 			return x.ctx.Err()
 		}

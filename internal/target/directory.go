@@ -49,26 +49,28 @@ type Directory struct {
 	superuser bool   // so files can be given away
 	owners    owners
 
-	mu     sync.Mutex     // guards what follows and the marked fields of every Folder
-	open   int            // descriptors in the cache, pinned ones included
-	idle   Folder         // ring of open folders that nobody pins, most recently used first
-	mounts map[uint64]int // by device number: a descriptor on each file system reached, for SyncAll; the root's own among them
-	wide   bool           // SyncAll must sync everything, as a file system has no descriptor for it
+	mu     sync.Mutex          // guards what follows and the marked fields of every Folder
+	open   int                 // descriptors in the cache, pinned ones included
+	idle   Folder              // ring of open folders that nobody pins, most recently used first
+	mounts map[uint64]int      // by device number: a descriptor on each file system reached, for SyncAll; the root's own among them
+	wide   bool                // SyncAll must sync everything, as a file system has no descriptor for it
+	stages map[*stage]struct{} // that can be borrowed
 	closed bool
 }
 
-// OpenDirectory opens path, and makes it with mode 0700 (and what is above it) if it is missing. It is opened once: that path later
-// leads elsewhere does not matter. Links in path itself are followed, as path is the operator's word; below it none is.
+// OpenDirectory opens path, and makes it (with mode 01700, which it keeps until it is finished) and what is above it if it
+// is missing. It is opened once: that path later leads elsewhere does not matter. Links in path itself are followed, as
+// path is the operator's word; below it none is.
 func OpenDirectory(path string, o Options) (*Directory, error) {
 	made := false
-	switch err := os.Mkdir(path, 0o700); {
+	switch err := os.Mkdir(path, os.ModeSticky|0o700); {
 	case err == nil:
 		made = true
 	case errors.Is(err, fs.ErrNotExist):
 		if err := os.MkdirAll(filepath.Dir(filepath.Clean(path)), 0o700); err != nil {
 			return nil, err
 		}
-		if err := os.Mkdir(path, 0o700); err == nil {
+		if err := os.Mkdir(path, os.ModeSticky|0o700); err == nil {
 			made = true
 		} else if !errors.Is(err, fs.ErrExist) {
 			return nil, err
@@ -79,7 +81,7 @@ func OpenDirectory(path string, o Options) (*Directory, error) {
 	if o.MaxOpen <= 0 {
 		o.MaxOpen = defaultMaxOpen
 	}
-	d := &Directory{options: o, uid: uint32(unix.Geteuid()), mounts: make(map[uint64]int)}
+	d := &Directory{options: o, uid: uint32(unix.Geteuid()), mounts: make(map[uint64]int), stages: make(map[*stage]struct{})}
 	d.superuser = d.uid == 0
 	d.idle.next, d.idle.prev = &d.idle, &d.idle
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
@@ -109,6 +111,7 @@ func (d *Directory) Root() *Folder { return d.top }
 // SyncAll makes everything restored durable: one syncfs for each file system reached, one in all unless there are
 // mounts below the target. An error means that something of it may be lost.
 func (d *Directory) SyncAll() error {
+	d.dropStages(nil)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
@@ -129,12 +132,16 @@ func (d *Directory) SyncAll() error {
 // Close gives back all descriptors that d holds, those of its folders included. Files not yet finished are not among
 // them. It may be called more than once.
 func (d *Directory) Close() error {
+	d.dropStages(nil)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
 		return nil
 	}
 	d.closed = true
+	for s := range d.stages {
+		s.over = true // a file that was neither finished nor aborted
+	}
 	for _, fd := range d.mounts {
 		unix.Close(fd)
 	}

@@ -17,8 +17,11 @@
 //	etc.Close()
 //	err = d.SyncAll()
 //
-// A crash in between leaves files of mode 0600 under their final names and, where something was being replaced, entries
-// whose names begin with ".backupd-". Nothing is durable before SyncAll.
+// A name is given to nothing that is not whole, metadata included: a regular file has no name (O_TMPFILE) until Finish
+// links it, everything else gets ready in a stage and is moved. So a process that dies at any moment leaves whole files,
+// directories of mode 01700, which tells the next restore that they have not got their metadata yet, and a stage, whose
+// name begins with ".backupd-" and which the next restore that opens its folder removes; one of a living restore is
+// locked and stays. Nothing is durable before SyncAll: a power cut before it may leave files short or with zeros.
 //
 // What could not be set (an attribute the file system refuses, a device without privilege) is a Problem beside a file
 // that is otherwise restored; an error means that the object is not there.

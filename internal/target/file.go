@@ -6,14 +6,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// File is a regular file being restored. WriteAt may be called from any goroutine; Finish or Abort once by one, when
-// all writes have returned. Its descriptor is held until then, so the caller bounds how many there are.
+// File is a regular file being restored: bytes without a name. WriteAt may be called from any goroutine; Finish or Abort
+// once by one, when all writes have returned. Its descriptor is held until then, so the caller bounds how many there are.
 type File struct {
 	folder *Folder
 	name   string
-	temp   string // the name it has until Finish, if it replaces something
-	fd     int    // -1 when done
+	fd     int // -1 when done
 	size   int64
+	mtime  Time
+	stage  *stage       // that it has a name in, because it can not be without or because it replaces something; else nil
+	temp   string       // this name
 	end    atomic.Int64 // of the furthest write
 	done   bool         // by Finish, and all went well
 	dev    uint64       // then
@@ -21,9 +23,10 @@ type File struct {
 	uid    uint32       // then
 }
 
-// Create makes the regular file name in f. It has mode 0600, belongs to the own user and holds nothing; size is what it
-// will have in the end, and with mtime what IfChanged compares. A name that is free is taken at once; what stands under
-// one that is not stays until Finish. ErrExists and ErrSame say that it stays for good.
+// Create begins the regular file name in f. Until Finish it is not there: what stands under its name stays, and a
+// process that dies leaves nothing of it. size is what it will have in the end, and with mtime what IfChanged compares.
+// ErrExists and ErrSame say that what is there stays for good; in a folder made by this restore, where nothing can be
+// expected, it is Finish that says so.
 func (f *Folder) Create(name string, size int64, mtime Time) (*File, error) {
 	switch {
 	case !validName(name):
@@ -36,38 +39,85 @@ func (f *Folder) Create(name string, size int64, mtime Time) (*File, error) {
 		return nil, err
 	}
 	defer f.unpin()
-	same := func(st *unix.Stat_t) bool { return sameFile(st, TypeRegular, size, mtime) }
-	for range maxAttempts {
-		w := &File{folder: f, name: name, size: size}
-		if w.fd, err = f.directory.create(o.fd, name); err == nil {
-			return w, nil
-		} else if err != unix.EEXIST {
-			return nil, f.fail("create", name, err)
-		}
-		if gone, err := f.occupied(o.fd, name, same); err != nil {
-			return nil, err
-		} else if gone {
-			continue
-		}
-		w.temp = tempName()
-		if w.fd, err = f.directory.create(o.fd, w.temp); err == nil {
-			return w, nil
-		} else if err != unix.EEXIST {
+	w := &File{folder: f, name: name, size: size, mtime: mtime}
+	if !f.private() {
+		var st unix.Stat_t
+		switch err := fstatat(o.fd, name, &st); err {
+		case unix.ENOENT:
+		case nil:
+			if _, err := f.occupied(o.fd, name, w.same); err != nil {
+				return nil, err
+			}
+		default:
 			return nil, f.fail("create", name, err)
 		}
 	}
-	return nil, f.fail("create", name, ErrMoved)
+	if err := w.open(o); err != nil {
+		return nil, f.fail("create", name, err)
+	}
+	return w, nil
 }
 
-// create makes a new file; O_EXCL neither follows a link nor opens what is there.
-func (d *Directory) create(dirfd int, name string) (int, error) {
-	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL
-	fd, err := openat(dirfd, name, flags, 0o600)
+// same reports whether st is what the file will be.
+func (w *File) same(st *unix.Stat_t) bool { return sameFile(st, TypeRegular, w.size, w.mtime) }
+
+// open makes the file, of mode 0600 and the own user's, in the folder that o is.
+func (w *File) open(o object) (err error) {
+	f := w.folder
+	if !f.named.Load() {
+		w.fd, err = f.directory.create(o.fd, ".", unix.O_TMPFILE)
+		switch err {
+		case unix.EOPNOTSUPP, unix.EISDIR, unix.EINVAL: // not on this file system
+			f.named.Store(true)
+		default:
+			return err
+		}
+	}
+	for range maxAttempts {
+		if w.stage, err = f.borrow(); err != nil {
+			return err
+		}
+		w.temp = w.stage.nextName()
+		if w.fd, err = f.directory.create(w.stage.open.fd, w.temp, unix.O_CREAT|unix.O_EXCL); err == nil {
+			return nil
+		}
+		if err == unix.ENOENT {
+			w.stage.discard()
+		}
+		w.stage.leave()
+		if err != unix.ENOENT {
+			return err
+		}
+	}
+	return ErrMoved
+}
+
+// create makes a new file; the flags are such that no link is followed and nothing that is there opened.
+func (d *Directory) create(dirfd int, name string, flags int) (int, error) {
+	fd, err := openat(dirfd, name, unix.O_WRONLY|flags, 0o600)
 	if err == unix.EMFILE || err == unix.ENFILE {
 		d.shed()
-		fd, err = openat(dirfd, name, flags, 0o600)
+		fd, err = openat(dirfd, name, unix.O_WRONLY|flags, 0o600)
 	}
 	return fd, err
+}
+
+// unnamedFiles is off in tests of file systems that do not have them.
+var unnamedFiles = true
+
+// mustName reports whether files in the folder o need a name from the beginning. Those on the other side of a wire or of
+// another process do, because closing them may tell that they are not whole, which has to be known before they are moved.
+func mustName(o object) bool {
+	var fs unix.Statfs_t
+	if !unnamedFiles || unix.Access("/proc/self/fd", unix.X_OK) != nil || unix.Fstatfs(o.fd, &fs) != nil {
+		return true
+	}
+	switch fs.Type {
+	case unix.FUSE_SUPER_MAGIC, unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC,
+		unix.CEPH_SUPER_MAGIC, unix.V9FS_MAGIC, unix.AFS_FS_MAGIC:
+		return true
+	}
+	return false
 }
 
 // WriteAt writes all of p at off, within the size given to Create (ErrRange). Ranges written at the same time must not
@@ -92,63 +142,94 @@ func (w *File) WriteAt(p []byte, off int64) (int, error) {
 	}
 }
 
-// Finish gives the file its size and metadata and, if it replaces something, its name. On an error the file is gone as
-// after Abort, except for ErrMoved: then somebody else put something under its name after it.
+// Finish gives the file its size and metadata, and then its name. On an error the file is gone as after Abort. ErrExists
+// and ErrSame, as of Create, if something stands under the name by now.
 func (w *File) Finish(m *Meta) ([]Problem, error) {
 	if w.fd < 0 {
 		return nil, w.folder.fail("finish", w.name, ErrClosed)
 	}
+	defer w.Abort() // does nothing when all went well
 	if !m.possible(TypeRegular) {
-		w.Abort()
 		return nil, w.folder.fail("finish", w.name, ErrMeta)
 	}
 	if w.end.Load() < w.size {
 		if err := ftruncate(w.fd, w.size); err != nil {
-			w.Abort()
 			return nil, w.folder.fail("truncate", w.name, err)
 		}
 	}
 	// In a folder of our own making the owner is known without asking, and setting the mode is cheaper than asking too.
 	st := unix.Stat_t{Uid: w.folder.uid, Gid: w.folder.gid, Mode: unknownMode}
-	private := w.folder.private()
-	if !private || w.temp != "" {
+	inherited := false
+	if w.stage != nil {
+		st.Uid, st.Gid = w.stage.uid, w.stage.gid
+	} else {
+		inherited = !w.folder.private()
+	}
+	if w.stage != nil || inherited {
 		if err := unix.Fstat(w.fd, &st); err != nil {
-			w.Abort()
 			return nil, w.folder.fail("stat", w.name, err)
 		}
 	}
-	problems := w.folder.directory.apply(object{fd: w.fd}, &st, m, !private)
-	// Before the rename: what close tells of, the old file must survive.
-	err := closeFile(w.fd)
-	w.fd = -1
-	if err != nil {
-		w.remove(&st)
-		return nil, w.folder.fail("close", w.name, err)
-	}
-	if w.temp != "" {
-		if err := w.takePlace(&st); err != nil {
-			return nil, err
+	problems := w.folder.directory.apply(object{fd: w.fd}, &st, m, inherited)
+	if w.stage != nil {
+		// Before the rename: what close tells of, the old file must survive.
+		err := closeFile(w.fd)
+		w.fd = -1
+		if err != nil {
+			w.unstage()
+			return nil, w.folder.fail("close", w.name, err)
 		}
+	}
+	if err := w.takePlace(); err != nil {
+		w.unstage()
+		return nil, err
+	}
+	if w.fd >= 0 {
+		unix.Close(w.fd) // of a file system that keeps nothing back until then
+		w.fd = -1
 	}
 	w.done, w.dev, w.ino, w.uid = true, st.Dev, st.Ino, st.Uid
 	return problems, nil
 }
 
-// takePlace moves the finished file from its temporary name to its own.
-func (w *File) takePlace(st *unix.Stat_t) error {
-	o, err := w.folder.hold()
+// takePlace gives the finished file its name: the only moment at which anything of it is to be seen.
+func (w *File) takePlace() error {
+	f := w.folder
+	o, err := f.hold()
 	if err != nil {
-		return w.folder.fail("rename", w.name, err)
+		return f.fail("create", w.name, err)
 	}
-	defer w.folder.unpin()
-	if err := replace(o.fd, w.temp, o.fd, w.name); err != nil {
-		w.remove(st)
-		return w.folder.fail("rename", w.name, err)
+	defer f.unpin()
+	free := true
+	for range maxAttempts {
+		switch {
+		case free && w.stage == nil:
+			err = linkDescriptor(w.fd, o.fd, w.name)
+		case w.stage == nil:
+			// No call gives a file a name that is taken: it needs another one first, which a rename can move.
+			if w.stage, w.temp, err = f.linkStaged(w.fd); err != nil {
+				return f.fail("create", w.name, err)
+			}
+			fallthrough
+		default:
+			err = w.stage.move(w.temp, o.fd, w.name, free)
+		}
+		switch err {
+		case nil:
+			if w.stage != nil {
+				w.stage.leave()
+				w.stage = nil
+			}
+			return nil
+		case unix.EEXIST:
+			if free, err = f.occupied(o.fd, w.name, w.same); err != nil {
+				return err
+			}
+		default:
+			return f.fail("create", w.name, err)
+		}
 	}
-	if err := w.folder.stands(w.name, st.Dev, st.Ino); err != nil {
-		return w.folder.fail("rename", w.name, err)
-	}
-	return nil
+	return f.fail("create", w.name, ErrMoved)
 }
 
 // Abort throws the file away; what stood under its name is as it was. It does nothing after Finish and may be called
@@ -157,29 +238,19 @@ func (w *File) Abort() {
 	if w.fd < 0 {
 		return
 	}
-	var st unix.Stat_t
-	err := unix.Fstat(w.fd, &st)
 	unix.Close(w.fd)
 	w.fd = -1
-	if err == nil {
-		w.remove(&st)
-	}
+	w.unstage()
 }
 
-// remove takes away the name the file has, unless something else has it by now; where nobody else can have given it to
-// something, st need not tell.
-func (w *File) remove(st *unix.Stat_t) {
-	name := w.name
-	if w.temp != "" {
-		name = w.temp
-	}
-	if st.Ino != 0 && w.folder.stands(name, st.Dev, st.Ino) != nil {
+// unstage takes away the name that the file has in a stage.
+func (w *File) unstage() {
+	if w.stage == nil {
 		return
 	}
-	if o, err := w.folder.hold(); err == nil {
-		unix.Unlinkat(o.fd, name, 0)
-		w.folder.unpin()
-	}
+	unix.Unlinkat(w.stage.open.fd, w.temp, 0)
+	w.stage.leave()
+	w.stage = nil
 }
 
 func ftruncate(fd int, size int64) error {

@@ -17,6 +17,7 @@ type Folder struct {
 	dev, ino  uint64
 	uid, gid  uint32 // when opened; if made, what anything made in it gets as well
 	made      bool   // by this restore: until Finish only its own user can change it
+	begun     bool   // by another restore that did not come to its end; see unfinished
 	lent      bool   // it did not let its owner in and was given 0700 by us
 	mode      uint32 // what it had then
 
@@ -24,9 +25,16 @@ type Folder struct {
 	open       object
 	pins       int
 	prev, next *Folder // in the ring of idle folders
+	stage      *stage  // if it has one
 
 	closed, finished atomic.Bool
+	named            atomic.Bool // files can not be made here without a name
+	apart            atomic.Bool // nothing can be moved here from another folder of the same file system
 }
+
+// unfinished is the mode of a directory that was made and has not got its own yet, so that it shows when a restore died
+// in between: its bit that restricts deletion to owners means nothing where nobody else may enter.
+const unfinished = unix.S_ISVTX | 0o700
 
 // newFolder is the folder that o is.
 func (d *Directory) newFolder(parent *Folder, name string, o object, made bool) (*Folder, error) {
@@ -36,8 +44,17 @@ func (d *Directory) newFolder(parent *Folder, name string, o object, made bool) 
 		return nil, err
 	}
 	f := &Folder{directory: d, parent: parent, name: name, open: o, dev: st.Dev, ino: st.Ino, uid: st.Uid, gid: st.Gid, made: made}
+	f.begun = !made && st.Uid == d.uid && st.Mode&(07777&^unix.S_ISGID) == unfinished
 	if parent != nil {
 		f.depth = parent.depth + 1
+	}
+	if parent != nil && parent.dev == f.dev {
+		f.named.Store(parent.named.Load())
+	} else {
+		f.named.Store(mustName(o))
+	}
+	if !made {
+		d.sweep(o)
 	}
 	if made && (parent == nil || !parent.private()) {
 		// Here neither is inherited by what is made below.
@@ -67,10 +84,11 @@ func (f *Folder) private() bool {
 	return f.made && !f.finished.Load()
 }
 
-// Made reports whether this restore made the directory, so that its metadata is nobody else's.
-func (f *Folder) Made() bool { return f.made }
+// Made reports whether this restore made the directory, or another one that died before it was finished, so that its
+// metadata is nobody else's.
+func (f *Folder) Made() bool { return f.made || f.begun }
 
-// Folder opens the directory name in f, or makes it with mode 0700, which it keeps until Finish. Only a real directory
+// Folder opens the directory name in f, or makes it with mode 01700, which it keeps until Finish. Only a real directory
 // is opened: a link or anything else that stands there is ErrNotDirectory, or with Always removed first. An existing
 // directory of the own user that would not let them in is given 0700, which Finish or Close takes back.
 func (f *Folder) Folder(name string) (*Folder, error) {
@@ -88,7 +106,7 @@ func (f *Folder) Folder(name string) (*Folder, error) {
 	d := f.directory
 	for range maxAttempts {
 		made := false
-		switch err := unix.Mkdirat(o.fd, name, 0o700); err {
+		switch err := unix.Mkdirat(o.fd, name, unfinished); err {
 		case nil:
 			made = true
 		case unix.EEXIST, unix.EINTR:
@@ -128,6 +146,7 @@ func (f *Folder) Finish(m *Meta) ([]Problem, error) {
 		return nil, err
 	}
 	defer f.unpin()
+	f.directory.dropStages(f) // which changes its time
 	var st unix.Stat_t
 	if err := unix.Fstat(o.fd, &st); err != nil {
 		return nil, f.fail("finish", "", err)

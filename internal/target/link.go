@@ -77,13 +77,14 @@ func (f *Folder) Link(name string, of *Made) error {
 		} else if gone {
 			continue
 		}
-		temp := tempName()
-		if err := linkDescriptor(source, o.fd, temp); err != nil {
+		stage, temp, err := f.linkStaged(source)
+		if err != nil {
 			return f.fail("link", name, err)
 		}
-		err := replace(o.fd, temp, o.fd, name)
+		err = stage.move(temp, o.fd, name, false)
 		// rename does nothing at all when both names are of one file, as they are when name was linked before.
-		unix.Unlinkat(o.fd, temp, 0)
+		unix.Unlinkat(stage.open.fd, temp, 0)
+		stage.leave()
 		if err != nil {
 			return f.fail("rename", name, err)
 		}
@@ -124,9 +125,40 @@ func (m *Made) open() (int, error) {
 // linkDescriptor gives the file behind an O_PATH descriptor another name. AT_EMPTY_PATH is allowed to root, and on new
 // kernels to who opened it; /proc does it for everybody.
 func linkDescriptor(fd, dirfd int, name string) error {
-	err := unix.Linkat(fd, "", dirfd, name, unix.AT_EMPTY_PATH)
+	err := linkat(fd, dirfd, name)
 	if err == unix.ENOENT || err == unix.EPERM || err == unix.EINVAL {
 		err = unix.Linkat(unix.AT_FDCWD, procFD(fd), dirfd, name, unix.AT_SYMLINK_FOLLOW)
 	}
 	return err
+}
+
+// Existing is the file name in f as something to make hard links to, if it is one that this restore could have made: of
+// the size, and of m's mode, owner and time; else ErrMoved. fd reads it, for the caller to compare the content, and to close.
+func (f *Folder) Existing(name string, size int64, m *Meta) (made *Made, fd int, err error) {
+	if !validName(name) || !m.possible(TypeRegular) {
+		return nil, -1, f.fail("open", name, ErrMeta)
+	}
+	o, err := f.hold()
+	if err != nil {
+		return nil, -1, f.fail("open", name, err)
+	}
+	defer f.unpin()
+	if fd, err = lookup(o.fd, name, unix.O_RDONLY|unix.O_NONBLOCK); err != nil {
+		return nil, -1, f.fail("open", name, err)
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil {
+		uid, gid := f.directory.owner(m)
+		if !f.directory.superuser {
+			uid, gid = f.directory.uid, st.Gid
+		}
+		if !sameFile(&st, TypeRegular, size, m.Mtime) || st.Mode&07777 != m.Mode || st.Uid != uid || st.Gid != gid {
+			err = ErrMoved
+		}
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, -1, f.fail("open", name, err)
+	}
+	return &Made{folder: f, name: name, dev: st.Dev, ino: st.Ino, uid: st.Uid, size: st.Size}, fd, nil
 }

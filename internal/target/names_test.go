@@ -24,6 +24,9 @@ func FuzzName(f *testing.F) {
 		defer d.Close()
 		_, err = d.Root().Symlink(name, &target.Meta{Type: target.TypeSymlink, Target: "x"})
 		_, folderErr := d.Root().Folder(name)
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
 		names, listErr := os.ReadDir(filepath.Join(base, "target"))
 		if listErr != nil {
 			t.Fatal(listErr)

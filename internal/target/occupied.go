@@ -44,7 +44,7 @@ func sameFile(st *unix.Stat_t, t Type, size int64, mtime Time) bool {
 
 // tempName is a name that nobody else has or guesses.
 func tempName() string {
-	var b [10]byte
+	var b [stageRandom / 2]byte
 	rand.Read(b[:])
-	return ".backupd-" + hex.EncodeToString(b[:])
+	return stagePrefix + hex.EncodeToString(b[:])
 }

@@ -67,9 +67,8 @@ func node(m *Meta, device uint64) func(int, string) error {
 // place puts what make makes under name, with the metadata of m.
 //
 // Such objects can not be opened for what they are, only found by name after they were made, and somebody else who may
-// write in the folder could have put something of a third party under that name by then, to have it chowned. So
-// outside of folders that are still private the object is made and finished in a new directory that only we can enter,
-// and then moved.
+// write in the folder could have put something of a third party under that name by then, to have it chowned. And
+// without its metadata an object is not whole. So it is made and finished in a stage, where only we can enter, and moved.
 func (f *Folder) place(op, name string, m *Meta, make func(dirfd int, at string) error) ([]Problem, error) {
 	if !validName(name) {
 		return nil, f.fail(op, name, ErrName)
@@ -80,7 +79,7 @@ func (f *Folder) place(op, name string, m *Meta, make func(dirfd int, at string)
 	}
 	defer f.unpin()
 	same := func(st *unix.Stat_t) bool { return sameSpecial(o.fd, name, st, m) }
-	look := !f.private() // first, as there it costs a directory to find out by trying
+	look := !f.private() // first, as there it costs an object to find out by trying
 	for range maxAttempts {
 		free := !look
 		if look {
@@ -96,82 +95,59 @@ func (f *Folder) place(op, name string, m *Meta, make func(dirfd int, at string)
 				return nil, f.fail(op, name, err)
 			}
 		}
-		var problems []Problem
-		if free && f.private() {
-			problems, err = f.directory.build(o.fd, name, m, false, make)
-		} else {
-			problems, err = f.stage(o.fd, name, free, m, make)
-		}
+		problems, again, err := f.build(o.fd, name, free, m, make)
 		switch {
 		case err == nil:
 			return problems, nil
 		case err == unix.EEXIST:
 			look = true
-		default:
+		case !again:
 			return nil, f.fail(op, name, err)
 		}
 	}
 	return nil, f.fail(op, name, ErrMoved)
 }
 
-// build makes the object in a folder that nobody else can enter and gives it its metadata.
-func (d *Directory) build(dirfd int, at string, m *Meta, inherited bool, make func(int, string) error) ([]Problem, error) {
-	if err := make(dirfd, at); err != nil {
-		return nil, err
+// build makes the object in a stage, gives it its metadata and moves it to name, which is free or is to be replaced.
+// With an error it says whether another stage may help.
+func (f *Folder) build(dirfd int, name string, free bool, m *Meta, make func(int, string) error) (problems []Problem, again bool, err error) {
+	s, err := f.borrow()
+	if err != nil {
+		return nil, false, err
 	}
+	defer s.leave()
+	temp := s.nextName()
+	if err := make(s.open.fd, temp); err != nil {
+		return nil, f.elsewhere(s, err), err
+	}
+	if problems, err = f.directory.dress(s.open.fd, temp, m); err == nil {
+		if err = s.move(temp, dirfd, name, free); err == nil {
+			return problems, false, nil
+		}
+	}
+	unix.Unlinkat(s.open.fd, temp, 0)
+	return nil, err == unix.EXDEV && f.elsewhere(s, err), err
+}
+
+// dress gives an object in a stage its metadata.
+func (d *Directory) dress(dirfd int, at string, m *Meta) ([]Problem, error) {
 	fd, err := openat(dirfd, at, unix.O_PATH, 0)
 	if err == unix.EMFILE || err == unix.ENFILE {
 		d.shed()
 		fd, err = openat(dirfd, at, unix.O_PATH, 0)
 	}
-	var st unix.Stat_t
-	if err == nil {
-		defer unix.Close(fd)
-		err = unix.Fstat(fd, &st)
-	}
-	if err == nil && st.Mode&unix.S_IFMT != m.Type.format() {
-		err = ErrMoved
-	}
-	if err != nil {
-		unix.Unlinkat(dirfd, at, 0)
-		return nil, err
-	}
-	return d.apply(object{fd: fd, path: true}, &st, m, inherited), nil
-}
-
-// stage builds the object in a private directory inside of f and moves it to name, which is free or is to be replaced.
-func (f *Folder) stage(dirfd int, name string, free bool, m *Meta, make func(int, string) error) ([]Problem, error) {
-	const inside = "new"
-	temp := tempName()
-	if err := unix.Mkdirat(dirfd, temp, 0o700); err != nil {
-		return nil, err
-	}
-	defer unix.Unlinkat(dirfd, temp, unix.AT_REMOVEDIR)
-	o, err := f.directory.openFolder(dirfd, temp)
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(o.fd)
+	defer unix.Close(fd)
 	var st unix.Stat_t
-	if err := unix.Fstat(o.fd, &st); err != nil {
+	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, err
 	}
-	if st.Uid != f.directory.uid || st.Mode&0o077 != 0 {
+	if st.Mode&unix.S_IFMT != m.Type.format() {
 		return nil, ErrMoved
 	}
-	problems, err := f.directory.build(o.fd, inside, m, true, make)
-	if err != nil {
-		return nil, err
-	}
-	move := replace
-	if free {
-		move = moveNew
-	}
-	if err := move(o.fd, inside, dirfd, name); err != nil {
-		unix.Unlinkat(o.fd, inside, 0)
-		return nil, err
-	}
-	return problems, nil
+	return d.apply(object{fd: fd, path: true}, &st, m, false), nil
 }
 
 // sameSpecial reports whether st, found under name, is what m describes.

@@ -27,6 +27,19 @@ func openat(dirfd int, name string, flags int, mode uint32) (int, error) {
 	}
 }
 
+// linkat gives the file fd the name below dirfd, which must be free, without allocating.
+func linkat(fd, dirfd int, name string) error {
+	var buf [maxName + 1]byte
+	copy(buf[:maxName], name)
+	var empty byte
+	_, _, errno := unix.Syscall6(unix.SYS_LINKAT, uintptr(fd), uintptr(unsafe.Pointer(&empty)),
+		uintptr(dirfd), uintptr(unsafe.Pointer(&buf[0])), unix.AT_EMPTY_PATH, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
 // lookup opens name below dirfd with openat2, which refuses links of every kind. Where the call does not exist or a
 // filter forbids it, openat does the same for a single component with O_NOFOLLOW. There is no RESOLVE_NO_XDEV: a
 // restore may cross mounts below its target.
@@ -156,7 +169,8 @@ func moveNew(fromfd int, from string, tofd int, to string) error {
 	}
 	switch err = unix.Linkat(fromfd, from, tofd, to, 0); err {
 	case nil:
-		return unix.Unlinkat(fromfd, from, 0)
+		unix.Unlinkat(fromfd, from, 0) // if it can not, the stage stays
+		return nil
 	case unix.EPERM, unix.EOPNOTSUPP, unix.ENOSYS:
 		var st unix.Stat_t
 		if err := fstatat(tofd, to, &st); err != unix.ENOENT {

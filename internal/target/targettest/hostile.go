@@ -83,6 +83,7 @@ func nameAttacks() (attacks []attack) {
 			_, err = sub.Symlink(name, meta(target.TypeSymlink))
 			s.wantError(err, nil)
 		}
+		s.must(d.Close())
 		if got, want := len(s.walk(s.root)), 2+3*len(names); got != want {
 			s.Errorf("got %d entries, want %d", got, want)
 		}

@@ -15,29 +15,31 @@ import (
 // swapAttacks change the tree between two calls of the restore.
 func swapAttacks() []attack {
 	return []attack{
-		{"swap/file for a link before Finish", func(s *sandbox) {
-			d := s.open(target.Options{Privileged: true})
-			w, err := d.Root().Create("victim", 4, target.Time{})
-			s.must(err)
-			s.must(os.Rename(s.in("victim"), s.in("hidden")))
-			s.must(os.Symlink("../outside/secret", s.in("victim")))
-			_, err = w.WriteAt([]byte("mine"), 0)
-			s.wantError(err, nil)
-			m := meta(target.TypeRegular)
-			m.Mode = 0o4777
-			m.Xattrs = []target.Xattr{{Name: "user.x", Value: []byte("y")}}
-			_, err = w.Finish(m)
-			s.wantError(err, nil)
-			if got := s.entry("hidden"); got.Size != 4 || got.Mode&07777 != 0o4777 {
-				s.Errorf("got %+v", got)
+		{"swap/a link under the name before Finish", func(s *sandbox) {
+			for _, o := range []target.Overwrite{target.Never, target.Always} {
+				name := fmt.Sprint("victim", o)
+				d := s.open(target.Options{Privileged: true, Overwrite: o})
+				w, err := d.Root().Create(name, 4, target.Time{})
+				s.must(err)
+				s.must(os.Symlink("../outside/secret", s.in(name)))
+				_, err = w.WriteAt([]byte("mine"), 0)
+				s.wantError(err, nil)
+				m := meta(target.TypeRegular)
+				m.Mode = 0o4777
+				m.Xattrs = []target.Xattr{{Name: "user.x", Value: []byte("y")}}
+				_, err = w.Finish(m)
+				if o == target.Never {
+					s.wantError(err, target.ErrExists)
+				} else if s.wantError(err, nil); s.entry(name).Size != 4 || s.entry(name).Mode != unix.S_IFREG|0o4777 {
+					s.Errorf("got %+v", s.entry(name))
+				}
+				s.done(d)
 			}
-			s.done(d)
 		}},
-		{"swap/file for a link before Abort", func(s *sandbox) {
+		{"swap/a file under the name before Abort", func(s *sandbox) {
 			d := s.open(target.Options{})
 			w, err := d.Root().Create("victim", 4, target.Time{})
 			s.must(err)
-			s.must(os.Remove(s.in("victim")))
 			s.must(os.WriteFile(s.in("victim"), []byte("somebody's"), 0o600))
 			w.Abort()
 			if got := s.entry("victim"); got.Size != 10 {
@@ -45,20 +47,28 @@ func swapAttacks() []attack {
 			}
 			s.done(d)
 		}},
-		{"swap/temporary file for a link before Finish", func(s *sandbox) {
-			s.must(os.WriteFile(s.in("victim"), []byte("old"), 0o600))
-			d := s.open(target.Options{Overwrite: target.Always})
-			w, err := d.Root().Create("victim", 4, target.Time{})
-			s.must(err)
-			for path := range s.walk(s.root) {
-				if strings.HasPrefix(path, ".backupd-") {
-					s.must(os.Remove(s.in(path)))
-					s.must(os.Symlink("../outside/secret", s.in(path)))
-				}
+		{"swap/the stage for something else", func(s *sandbox) {
+			for i, swap := range []func(stage string){
+				func(stage string) { s.must(os.Remove(stage)) },
+				func(stage string) { s.must(os.Remove(stage)); s.must(os.Symlink("../outside/dir", stage)) },
+				func(stage string) { s.must(os.Rename(stage, stage+"x")); s.must(os.Symlink("../outside/dir", stage)) },
+				func(stage string) { s.must(os.Rename(stage, s.base+fmt.Sprint("/away", len(stage)))) },
+			} {
+				d := s.open(target.Options{Overwrite: target.Always})
+				_, err := d.Root().Fifo(fmt.Sprint("one", i), meta(target.TypeFIFO))
+				s.wantError(err, nil)
+				stage := stageIn(s, s.root)
+				swap(stage)
+				_, err = d.Root().Fifo(fmt.Sprint("two", i), meta(target.TypeFIFO))
+				s.wantError(err, nil)
+				s.must(os.WriteFile(s.in(fmt.Sprint("three", i)), []byte("old"), 0o600))
+				_, err = s.file(d.Root(), fmt.Sprint("three", i), "new", nil)
+				s.wantError(err, nil)
+				s.must(d.Close())
+				os.Remove(stage)
+				os.Remove(stage + "x")
+				s.done(d)
 			}
-			_, err = w.Finish(meta(target.TypeRegular))
-			s.wantError(err, target.ErrMoved)
-			s.done(d)
 		}},
 		{"swap/folder for a link while it is open", func(s *sandbox) {
 			d := s.open(target.Options{})

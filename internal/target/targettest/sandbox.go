@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -194,3 +195,16 @@ func descriptors(t *testing.T) int {
 }
 
 func isRoot() bool { return os.Geteuid() == 0 }
+
+// stageIn is the path of the stage that stands in a directory.
+func stageIn(s *sandbox, dir string) string {
+	s.Helper()
+	names, err := filepath.Glob(dir + "/.backupd-*")
+	s.must(err)
+	if len(names) != 1 {
+		s.Fatalf("stages: got %v, want one", names)
+	}
+	return names[0]
+}
+
+func unixTime(m *target.Meta) time.Time { return time.Unix(m.Mtime.Sec, int64(m.Mtime.Nsec)) }

@@ -41,6 +41,12 @@ func Run(t *testing.T, base func(t *testing.T) string) {
 		{"owners by name", ownerNames},
 		{"existing folders are merged", merge},
 		{"impossible metadata is refused", impossible},
+		{"nothing is there before it is whole", whole},
+		{"whoever looks sees whole things only", watched},
+		{"what came meanwhile is asked about again", cameMeanwhile},
+		{"what a dead restore left goes, all else stays", leftovers},
+		{"a folder that a dead restore began gets its metadata", begunFolder},
+		{"a file is found again for links", existingFile},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(newSandbox(t, base(t))) })
 	}

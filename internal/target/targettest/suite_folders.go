@@ -38,8 +38,8 @@ func manyFolders(s *sandbox) {
 		s.wantError(err, nil)
 		folders[i].Close()
 	}
-	if got, want := descriptors(s.T)-s.fds, 2; got != want {
-		s.Errorf("%d descriptors are open, want %d", got, want)
+	if got, most := descriptors(s.T)-s.fds, 3; got > most { // and that of a stage, where files need one
+		s.Errorf("%d descriptors are open, want %d at most", got, most)
 	}
 	s.done(d)
 }
@@ -82,6 +82,7 @@ func sharedFolder(s *sandbox) {
 		})
 	}
 	wg.Wait()
+	s.must(d.Close())
 	if got, want := len(s.walk(s.root)), 2+400+100+7+400; got != want {
 		s.Errorf("got %d entries, want %d", got, want)
 	}
@@ -161,6 +162,7 @@ func impossible(s *sandbox) {
 	// The longest target there is.
 	_, err := root.Symlink("longest", &target.Meta{Type: target.TypeSymlink, Target: strings.Repeat("x", 4095)})
 	s.wantError(err, nil)
+	s.must(d.Close())
 	if got := len(s.walk(s.root)); got != 2 {
 		s.Errorf("got %d entries, want 2", got)
 	}

@@ -93,6 +93,7 @@ func inheritance(s *sandbox) {
 	m.Mode = 0o750
 	_, err := f.Finish(m)
 	s.wantError(err, nil)
+	s.must(d.Close())
 	for path, e := range s.walk(s.root) {
 		if path == "." {
 			continue

@@ -1,0 +1,116 @@
+package restore_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/generalbots/backupd/internal/restore"
+	"github.com/generalbots/backupd/internal/target"
+)
+
+func inode(t testing.TB, p string) uint64 {
+	t.Helper()
+	var st unix.Stat_t
+	must(t, unix.Lstat(p, &st))
+	return st.Ino
+}
+
+// Names that are missing of a file that is there become links to it, if it is
+// what would have been restored, and a file of their own if it only looks so.
+func TestRun_LinksToWhatAnEarlierRunRestored(t *testing.T) {
+	src := filepath.Join(scratch(t), "src")
+	write(t, src, map[string]string{"a/first": string(noise(1, 300_000)), "b/": "", "c/": "", "a/empty": ""})
+	for _, other := range []string{"b/second", "c/third"} {
+		must(t, os.Link(src+"/a/first", src+"/"+other))
+	}
+	must(t, os.Link(src+"/a/empty", src+"/b/empty too"))
+	stamp(t, src)
+	f := newRepo(t)
+	m := f.backup(t, src)
+	for _, overwrite := range []target.Overwrite{target.Never, target.IfChanged} {
+		for _, change := range []string{"", "content", "mode"} {
+			t.Run(fmt.Sprint(overwrite, change), func(t *testing.T) {
+				out := scratch(t)
+				into(t, f.Repo, m, out, restore.Options{Paths: paths(src + "/a")})
+				first := out + src + "/a/first"
+				var st unix.Stat_t
+				must(t, unix.Lstat(first, &st))
+				switch change {
+				case "content":
+					b := readAll(t, first)
+					b[200_000] ^= 1
+					must(t, os.WriteFile(first, b, 0o644))
+					must(t, unix.UtimesNanoAt(unix.AT_FDCWD, first, []unix.Timespec{st.Atim, st.Mtim}, 0))
+				case "mode":
+					must(t, os.Chmod(first, 0o600))
+				}
+				was := string(readAll(t, first))
+				into(t, f.Repo, m, out, restore.Options{Overwrite: overwrite})
+				if string(readAll(t, first)) != was || inode(t, first) != st.Ino {
+					t.Error("what was there was changed")
+				}
+				second, third := inode(t, out+src+"/b/second"), inode(t, out+src+"/c/third")
+				if linked := second == st.Ino && third == st.Ino; linked != (change == "") {
+					t.Errorf("inodes %d, %d, %d", st.Ino, second, third)
+				}
+				if inode(t, out+src+"/a/empty") != inode(t, out+src+"/b/empty too") {
+					t.Error("the empty file has become two")
+				}
+				for _, p := range []string{"/b/second", "/c/third"} {
+					if string(readAll(t, out+src+p)) != string(noise(1, 300_000)) {
+						t.Errorf("%s: other bytes", p)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A run that was cancelled is completed by the next one with the default
+// overwriting, directories and their times included.
+func TestRun_IsCompletedByTheNextAfterACancel(t *testing.T) {
+	src := filepath.Join(scratch(t), "src")
+	must(t, os.Mkdir(src, 0o755))
+	plantAllKinds(t, src)
+	for i := range 300 {
+		write(t, src, map[string]string{fmt.Sprintf("lots/%d/%03d", i%9, i): string(noise(uint64(i), 20_000))})
+	}
+	stamp(t, src)
+	f := newRepo(t)
+	m := f.backup(t, src)
+	want := snapshotOf(t, src)
+	started := time.Now()
+	into(t, f.Repo, m, scratch(t), restore.Options{})
+	usual := time.Since(started)
+	begun := 0
+	for i := range 8 {
+		out := filepath.Join(scratch(t), "out")
+		ctx, cancel := context.WithTimeout(t.Context(), usual*time.Duration(i)/8)
+		d, err := target.OpenDirectory(out, target.Options{Privileged: os.Geteuid() == 0})
+		must(t, err)
+		_, err = restore.Run(ctx, f.Repo, m, d, restore.Options{}, nil)
+		cancel()
+		must(t, d.Close())
+		if err != nil && listing(t, out) != "" {
+			begun++
+		}
+		if strings.Contains(listing(t, out), ".backupd-") {
+			t.Error("a stage is left")
+		}
+		into(t, f.Repo, m, out, restore.Options{})
+		wantSame(t, want, snapshotOf(t, out+src))
+		if t.Failed() {
+			t.Fatalf("cancelled after %v", usual*time.Duration(i)/8)
+		}
+	}
+	if begun < 2 {
+		t.Errorf("only %d of 8 runs were cancelled between their begin and their end", begun)
+	}
+}
