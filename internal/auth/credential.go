@@ -79,7 +79,9 @@ func parseBearer(token string) (shape, string, error) {
 		return shapeToken, token, nil
 	}
 	switch strings.Count(token, ".") {
-	case 0:
+	case 0, 4:
+		// Opaque tokens of the zitadel/oidc library are encrypted JWTs since its
+		// version 3.52: five parts, which only the provider can open.
 		return shapeOpaque, token, nil
 	case 2:
 		return shapeJWT, token, nil
