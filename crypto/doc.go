@@ -9,11 +9,11 @@
 //	recovery code -----------+                                     |
 //	                                     BLAKE3 derive_key, a context per Purpose
 //	                                                               |
-//	   id/data  id/tree  index  chunker/gear        pack      config manifest record tomb
-//	   keyed BLAKE3      MAC    gear table          |                     |
+//	   id/data  id/tree  index  audit  chunker/gear     pack      config manifest record tomb
+//	   keyed BLAKE3      MAC    MAC    gear table       |                     |
 //	                                       keyed BLAKE3(pack id)  keyed BLAKE3(salt)
-//	                                                |                     |
-//	                                           AES-256-GCM           AES-256-GCM
+//	                                                    |                     |
+//	                                               AES-256-GCM           AES-256-GCM
 //
 // Each AES key serves one pack or one file, so nonces need only be unique inside
 // it: a pack's nonce is (kind, ordinal), a file's is zero. What the additional

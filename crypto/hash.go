@@ -24,7 +24,7 @@ func (h *Hasher) Sum(p []byte) ID {
 }
 
 // MAC authenticates short records that lie where others may write, such as
-// index entries. One goroutine at a time; no call allocates.
+// index entries and lines of the audit log. One goroutine at a time; no call allocates.
 type MAC struct {
 	redacted
 	h   *blake3.Hasher
@@ -42,6 +42,15 @@ func (m *MAC) Tag8(p []byte) [8]byte {
 	m.h.Write(p)
 	m.h.Sum(m.sum[:0])
 	return [8]byte(m.sum[:8])
+}
+
+// Sum returns the whole keyed BLAKE3-256 of p, for records that must stand for
+// themselves against somebody who has all the time in the world.
+func (m *MAC) Sum(p []byte) [32]byte {
+	m.h.Reset()
+	m.h.Write(p)
+	m.h.Sum(m.sum[:0])
+	return m.sum
 }
 
 // Sum256 returns the plain BLAKE3-256 of p, for checksums and hash chains over

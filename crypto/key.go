@@ -47,6 +47,7 @@ const (
 	PurposeIndex    Purpose = "index"        // NewMAC of index entries
 	PurposeRecord   Purpose = "record"       // SealFile of deletion records
 	PurposeTomb     Purpose = "tomb"         // SealFile of gc tombs
+	PurposeAudit    Purpose = "audit"        // NewMAC of the daemon's audit log, which is outside the format
 )
 
 // deriveContext precedes the purpose in the BLAKE3 derive_key context.

@@ -18,7 +18,7 @@ import (
 // comment, a long value goes on in the next lines when they begin with a blank.
 // Files are never changed once released: repositories were written so.
 //
-//	test:     derive | gear | id | sum | mac | pack | file | slot | key-file | recovery
+//	test:     derive | gear | id | sum | mac | mac-sum | pack | file | slot | key-file | recovery
 //	verdict:  ok | damaged | wrong-key | slot-invalid | credential-invalid
 //
 // Bytes are hexadecimal, or "pattern N": N bytes 0 1 2 … 250 0 1 …, as in the
@@ -153,6 +153,9 @@ func (v vector) run() error {
 	case "mac":
 		tag := crypto.NewMAC(v.key()).Tag8(v.bytes("input"))
 		v.want("tag", tag[:])
+	case "mac-sum":
+		sum := crypto.NewMAC(v.key()).Sum(v.bytes("input"))
+		v.want("sum", sum[:])
 	case "pack":
 		s := crypto.NewPackSealer(v.key(), crypto.PackID(v.bytes("pack")))
 		kind, ordinal := byte(v.number("kind")), uint32(v.number("ordinal"))

@@ -42,6 +42,7 @@ func (b below) at(name string) string { return strings.TrimSuffix(path.Join(b.di
 
 func (b below) Create(name string) (durable.File, error)    { return b.FS.Create(b.at(name)) }
 func (b below) Open(name string) (durable.File, error)      { return b.FS.Open(b.at(name)) }
+func (b below) OpenWrite(name string) (durable.File, error) { return b.FS.OpenWrite(b.at(name)) }
 func (b below) Stat(name string) (durable.Info, error)      { return b.FS.Stat(b.at(name)) }
 func (b below) ReadDir(name string) ([]durable.Info, error) { return b.FS.ReadDir(b.at(name)) }
 func (b below) Mkdir(name string) error                     { return b.FS.Mkdir(b.at(name)) }

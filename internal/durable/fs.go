@@ -42,6 +42,10 @@ type FS interface {
 	Create(name string) (File, error)
 	// Open opens a regular file for reading.
 	Open(name string) (File, error)
+	// OpenWrite opens a regular file that is there for reading and writing. It is
+	// for files that grow at their end, see OpenAppend: whatever has a published
+	// name is never written again.
+	OpenWrite(name string) (File, error)
 	// Stat describes a name without following a symbolic link.
 	Stat(name string) (Info, error)
 	// ReadDir lists a directory in any order, all of it or an error. Names that

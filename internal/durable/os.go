@@ -187,6 +187,11 @@ func (o *OSFS) Open(name string) (File, error) {
 	return o.open("open", name, unix.O_RDONLY|unix.O_NONBLOCK)
 }
 
+// OpenWrite is Open with O_RDWR.
+func (o *OSFS) OpenWrite(name string) (File, error) {
+	return o.open("open", name, unix.O_RDWR|unix.O_NONBLOCK)
+}
+
 func (o *OSFS) open(op, name string, flags int) (File, error) {
 	var f *osFile
 	err := o.within(op, name, func(dir int, base string) error {

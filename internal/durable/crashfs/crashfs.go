@@ -198,7 +198,12 @@ func (f *FS) Create(name string) (durable.File, error) {
 }
 
 // Open opens a file for reading.
-func (f *FS) Open(name string) (durable.File, error) {
+func (f *FS) Open(name string) (durable.File, error) { return f.open(name, false) }
+
+// OpenWrite opens a file for reading and writing.
+func (f *FS) OpenWrite(name string) (durable.File, error) { return f.open(name, true) }
+
+func (f *FS) open(name string, write bool) (durable.File, error) {
 	if err := f.look("open", name); err != nil {
 		return nil, err
 	}
@@ -210,7 +215,7 @@ func (f *FS) Open(name string) (durable.File, error) {
 	if err != nil {
 		return nil, fail("open", name, err)
 	}
-	return &file{fs: f, ino: ino, name: name}, nil
+	return &file{fs: f, ino: ino, name: name, write: write}, nil
 }
 
 // Stat describes a name.

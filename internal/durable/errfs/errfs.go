@@ -39,6 +39,7 @@ const (
 	Truncate
 	Sync
 	Close
+	OpenWrite
 
 	// Any is every operation.
 	Any Op = 1<<iota - 1
@@ -51,7 +52,7 @@ const (
 
 var opNames = [...]string{
 	"create", "open", "stat", "readdir", "mkdir", "link", "rename", "rename-noreplace", "unlink",
-	"syncdir", "statfs", "lock", "readat", "writeat", "size", "fallocate", "truncate", "sync", "close",
+	"syncdir", "statfs", "lock", "readat", "writeat", "size", "fallocate", "truncate", "sync", "close", "openwrite",
 }
 
 // String names the operations.
@@ -209,6 +210,11 @@ func (f *FS) Create(name string) (durable.File, error) { return f.file(Create, n
 
 // Open opens a file.
 func (f *FS) Open(name string) (durable.File, error) { return f.file(Open, name, f.inner.Open) }
+
+// OpenWrite opens a file for writing.
+func (f *FS) OpenWrite(name string) (durable.File, error) {
+	return f.file(OpenWrite, name, f.inner.OpenWrite)
+}
 
 func (f *FS) file(op Op, name string, open func(string) (durable.File, error)) (durable.File, error) {
 	var inner durable.File

@@ -170,7 +170,7 @@ func TestCalls_AreRecordedInOrder(t *testing.T) {
 
 func TestOp_HasANameForEachBit(t *testing.T) {
 	names := strings.Split(errfs.Any.String(), "|")
-	if len(names) != 19 || slices.Contains(names, "") {
+	if len(names) != 20 || slices.Contains(names, "") {
 		t.Fatalf("got %q", names)
 	}
 }
