@@ -77,11 +77,11 @@ func (p *program) backup(cmd *cobra.Command, f *backupFlags, args []string) erro
 	if err != nil {
 		return err
 	}
-	o := backup.Options{CreatedAt: time.Now(), Type: backup.Type(f.kind), Host: name, Tags: f.tags, Part: part, DryRun: f.dryRun}
+	o := backup.Options{CreatedAt: time.Now(), Type: backup.Type(f.kind), Host: name, Tags: f.tags, DryRun: f.dryRun}
 	return p.withRepo(cmd.Context(), func(r *repo.Repo) error {
 		var prog backup.Progress
-		stop := p.backupMeter(cmd.Context(), r, src, &o, &prog)
-		rep, err := backup.Run(cmd.Context(), r, src, o, &prog)
+		stop := p.backupMeter(cmd.Context(), r, src, o.Host, &part, &prog)
+		rep, err := backup.Run(cmd.Context(), r, []backup.Part{{Part: part, From: src}}, o, &prog)
 		stop()
 		if err != nil {
 			return err
@@ -189,21 +189,21 @@ func splitList(b []byte) (paths []string) {
 
 // backupMeter shows how far a backup is. What it will come to is taken from the latest snapshot of the same paths, or
 // counted by a second scan beside the run.
-func (p *program) backupMeter(ctx context.Context, r *repo.Repo, src source.Source, o *backup.Options, prog *backup.Progress) (stop func()) {
+func (p *program) backupMeter(ctx context.Context, r *repo.Repo, src source.Source, host string, part *repo.Part, prog *backup.Progress) (stop func()) {
 	if p.terminal == nil {
 		return func() {}
 	}
 	var total atomic.Int64
 	snaps := r.Snapshots()
 	last := slices.IndexFunc(snaps, func(s *repo.Snapshot) bool {
-		return s.Host == o.Host && len(s.Parts) == 1 && slices.EqualFunc(s.Parts[0].Paths, o.Part.Paths, bytes.Equal)
+		return s.Host == host && len(s.Parts) == 1 && slices.EqualFunc(s.Parts[0].Paths, part.Paths, bytes.Equal)
 	})
 	ctx, cancel := context.WithCancel(ctx)
 	if files, ok := src.(*source.Files); ok && last < 0 {
 		go count(ctx, files, &total)
 	} else if last >= 0 {
 		for _, s := range snaps[last:] {
-			if s.Host == o.Host && len(s.Parts) == 1 && slices.EqualFunc(s.Parts[0].Paths, o.Part.Paths, bytes.Equal) {
+			if s.Host == host && len(s.Parts) == 1 && slices.EqualFunc(s.Parts[0].Paths, part.Paths, bytes.Equal) {
 				total.Store(s.Totals.BytesTotal)
 			}
 		}

@@ -52,11 +52,11 @@ func TestRun_TakesOnlyABaseOfTheSameSourceAndHost(t *testing.T) {
 	settle()
 	v := newVault(t, store.NewMem())
 	clean(t, v.run(t, newTree(t, dir), backup.Full))
-	for name, change := range map[string]func(o *backup.Options){
-		"host":   func(o *backup.Options) { o.Host = "there" },
-		"source": func(o *backup.Options) { o.Part.Source = "other" },
-		"kind":   func(o *backup.Options) { o.Part.Kind = "sqlite" },
-		"paths":  func(o *backup.Options) { o.Part.Paths = [][]byte{[]byte("/data"), []byte("/more")} },
+	for name, change := range map[string]func(o *asked){
+		"host":   func(o *asked) { o.Host = "there" },
+		"source": func(o *asked) { o.Part.Source = "other" },
+		"kind":   func(o *asked) { o.Part.Kind = "sqlite" },
+		"paths":  func(o *asked) { o.Part.Paths = [][]byte{[]byte("/data"), []byte("/more")} },
 	} {
 		o := options(backup.Incremental)
 		change(&o)

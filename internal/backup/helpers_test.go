@@ -85,16 +85,22 @@ func (v *vault) size(t testing.TB) (bytes int64, packs int) {
 }
 
 // options are those of a test's run.
-func options(typ backup.Type) backup.Options {
-	return backup.Options{Type: typ, Host: "here", Workers: 2,
-		Part: repo.Part{Source: "files", Kind: "files", Profile: "files", Paths: [][]byte{[]byte("/data")}}}
+func options(typ backup.Type) asked {
+	return asked{backup.Options{Type: typ, Host: "here", Workers: 2},
+		repo.Part{Source: "files", Kind: "files", Profile: "files", Paths: [][]byte{[]byte("/data")}}}
 }
 
-func (v *vault) try(t testing.TB, ctx context.Context, src source.Source, o backup.Options) (*backup.Report, error) {
+// asked is what a test asks of a run of one part.
+type asked struct {
+	backup.Options
+	Part repo.Part
+}
+
+func (v *vault) try(t testing.TB, ctx context.Context, src source.Source, o asked) (*backup.Report, error) {
 	t.Helper()
 	r := v.open(t)
 	defer r.Close()
-	return backup.Run(ctx, r, src, o, new(backup.Progress))
+	return backup.Run(ctx, r, []backup.Part{{Part: o.Part, From: src}}, o.Options, new(backup.Progress))
 }
 
 func (v *vault) run(t testing.TB, src source.Source, typ backup.Type) *repo.Manifest {

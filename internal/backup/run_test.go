@@ -347,7 +347,7 @@ func TestRun_MovesProgressDuringALargeFile(t *testing.T) {
 	}
 	r := v.open(t)
 	defer r.Close()
-	rep, err := backup.Run(t.Context(), r, src, options(backup.Full), &prog)
+	rep, err := backup.Run(t.Context(), r, []backup.Part{{Part: options(backup.Full).Part, From: src}}, options(backup.Full).Options, &prog)
 	must(t, err)
 	clean(t, rep.Snapshot)
 	if seen < int64(len(data))/4 || seen > int64(len(data)) {
@@ -388,12 +388,12 @@ func TestRun_DryRunCountsWhatARunWould(t *testing.T) {
 func TestRun_RefusesWhatCouldNotBeWrittenAtTheEnd(t *testing.T) {
 	v := newVault(t, store.NewMem())
 	src := newTree(t, t.TempDir())
-	for name, change := range map[string]func(o *backup.Options){
-		"type":           func(o *backup.Options) { o.Type = "partial" },
-		"id":             func(o *backup.Options) { o.ID = "my-backup" },
-		"source":         func(o *backup.Options) { o.Part.Source = "" },
-		"profile":        func(o *backup.Options) { o.Part.Profile = "films" },
-		"too many paths": func(o *backup.Options) { o.Part.Paths = slices.Repeat([][]byte{[]byte("/a")}, repo.MaxPaths+1) },
+	for name, change := range map[string]func(o *asked){
+		"type":           func(o *asked) { o.Type = "partial" },
+		"id":             func(o *asked) { o.ID = "my-backup" },
+		"source":         func(o *asked) { o.Part.Source = "" },
+		"profile":        func(o *asked) { o.Part.Profile = "films" },
+		"too many paths": func(o *asked) { o.Part.Paths = slices.Repeat([][]byte{[]byte("/a")}, repo.MaxPaths+1) },
 	} {
 		o := options(backup.Full)
 		change(&o)

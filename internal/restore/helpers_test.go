@@ -74,7 +74,7 @@ func (f *fixture) backup(t testing.TB, paths ...string) *repo.Manifest {
 	for _, p := range paths {
 		part.Paths = append(part.Paths, []byte(p))
 	}
-	rep, err := backup.Run(t.Context(), f.Repo, src, backup.Options{Type: backup.Full, Host: "here", Part: part}, new(backup.Progress))
+	rep, err := backup.Run(t.Context(), f.Repo, []backup.Part{{Part: part, From: src}}, backup.Options{Type: backup.Full, Host: "here"}, new(backup.Progress))
 	must(t, err)
 	if len(rep.Snapshot.Problems) > 0 {
 		t.Fatalf("backup has problems: %+v", rep.Snapshot.Problems)
