@@ -5,6 +5,9 @@ VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 STATICCHECK := v0.8.1
 FUZZTIME    ?= 30s
 CRASH_SCALE ?= 20
+prefix      ?= /usr/local
+unitdir     ?= $(prefix)/lib/systemd/system
+share        = $(DESTDIR)$(prefix)/share
 # Tests that count allocations and memory: the race detector adds its own.
 COUNTED     := Allocat|Memory
 
@@ -43,6 +46,21 @@ crash: need ## the long crash and kill batteries, CRASH_SCALE (20) times the len
 demo: build ## back up real files, change them, restore them, compare every byte; DEMO=folder adds yours
 	scripts/demo.sh $(DEMO)
 
+run: build ## start the daemon on an embedded default under var/run; LISTEN=host:port, Ctrl-C ends it
+	@scripts/run.sh
+
+install: build ## put binary, unit, example, manual pages and completions in place; DESTDIR, prefix
+	install -D -m 0755 bin/backupd $(DESTDIR)$(prefix)/bin/backupd
+	install -d $(DESTDIR)$(unitdir) $(share)/doc/backupd $(share)/man/man1
+	sed 's|/usr/local/bin/backupd|$(prefix)/bin/backupd|' deploy/backupd.service > $(DESTDIR)$(unitdir)/backupd.service
+	chmod 0644 $(DESTDIR)$(unitdir)/backupd.service
+	install -m 0644 deploy/backupd.example.yaml deploy/README.md $(share)/doc/backupd
+	install -m 0644 docs/man/*.1 $(share)/man/man1
+	install -d $(share)/bash-completion/completions $(share)/zsh/site-functions $(share)/fish/vendor_completions.d
+	bin/backupd completion bash > $(share)/bash-completion/completions/backupd
+	bin/backupd completion zsh > $(share)/zsh/site-functions/_backupd
+	bin/backupd completion fish > $(share)/fish/vendor_completions.d/backupd.fish
+
 golden: ## write the golden files anew; look at the diff before committing it
 	$(GO) test -count=1 $$(grep -rl 'flag.Bool("update"' --include='*_test.go' . | xargs -n1 dirname | sort -u) -args -update
 
@@ -56,4 +74,4 @@ need:
 	GOBIN=$(CURDIR)/.cache/bin $(GO) install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK)
 	mv .cache/bin/staticcheck $@
 
-.PHONY: help build test race check bench fuzz crash demo golden clean need
+.PHONY: help build test race check bench fuzz crash demo run install golden clean need
