@@ -34,6 +34,9 @@ func listTargets(c *call) (answer, error) {
 // statsLast is how old an answer of /stats may be.
 const statsLast = 5 * time.Second
 
+// countFor is how long a call waits for packs and trees to be counted.
+const countFor = 10 * time.Second
+
 // statsCache has one call at a time count.
 type statsCache struct {
 	mu    sync.Mutex // guards the rest, over the counting
@@ -103,6 +106,18 @@ func (c *call) count() (Stats, error) {
 	// A store may not know its room; that is no reason to tell nothing.
 	if space, err := s.o.Repo.Space(c.r.Context()); err == nil && space.Total > 0 {
 		st.DiskFreeBytes, st.DiskTotalBytes = &space.Free, &space.Total
+	}
+	// Counting what the packs hold takes time the first time after a change; who
+	// asks gets what there is.
+	ctx, cancel := c.context(countFor)
+	defer cancel()
+	if r, err := s.o.Jobs.Stats(ctx); err == nil {
+		st.Repository = &RepositoryStats{
+			At: r.At.UTC(), Packs: r.Repo.Packs, PackBytes: r.Repo.PackBytes, Blocks: r.Repo.Blocks, DeltaBlocks: r.Repo.DeltaBlocks,
+			Chunks: r.Repo.Chunks, ChunkBytes: r.Repo.ChunkBytes, UsedBytes: r.Repo.UsedBytes, DeadBytes: r.Repo.DeadBytes,
+		}
+	} else {
+		s.log.Debug("what the packs hold is not known", "request_id", c.id, "error", err)
 	}
 	return st, nil
 }

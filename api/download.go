@@ -30,6 +30,11 @@ func download(c *call) (answer, error) {
 	}
 	ctx, cancel := c.context(downloadLast)
 	defer cancel()
+	done, err := c.hold()
+	if err != nil {
+		return answer{}, err
+	}
+	defer done()
 	s, err := c.snapshot(ctx, c.params.ByName("backup_id"))
 	if err != nil {
 		return answer{}, err

@@ -31,7 +31,7 @@ func (c *call) snapshot(ctx context.Context, id string) (*repo.Snapshot, error) 
 		return nil, err
 	}
 	if b.Manifest == nil {
-		if !b.State.Over() {
+		if b.Job != nil && !b.Job.Over() {
 			return nil, &job.BusyError{JobID: b.ID, Message: "this backup is not complete yet"}
 		}
 		return nil, fmt.Errorf("%w: backup %s has made nothing", job.ErrNotFound, b.ID)
@@ -42,6 +42,19 @@ func (c *call) snapshot(ctx context.Context, id string) (*repo.Snapshot, error) 
 		}
 	}
 	return nil, fmt.Errorf("backup %s: %w", b.ID, job.ErrNotFound)
+}
+
+// hold keeps gc away while a call reads from the repository. Nothing can be read
+// while one runs, which is no conflict, but a moment's wait.
+func (c *call) hold() (done func(), err error) {
+	done, err = c.s.o.Jobs.Hold()
+	var busy *job.BusyError
+	if errors.As(err, &busy) {
+		return nil, &requestError{
+			status: http.StatusServiceUnavailable, code: "service_unavailable", message: busy.Message, jobID: busy.JobID, retryAfter: 5 * time.Second,
+		}
+	}
+	return done, err
 }
 
 func (q *query) path(name string) string {
@@ -62,6 +75,11 @@ func listFiles(c *call) (answer, error) {
 	}
 	ctx, cancel := c.context(lookFor)
 	defer cancel()
+	done, err := c.hold()
+	if err != nil {
+		return answer{}, err
+	}
+	defer done()
 	s, err := c.snapshot(ctx, c.params.ByName("backup_id"))
 	if err != nil {
 		return answer{}, err
@@ -128,6 +146,11 @@ func find(c *call) (answer, error) {
 	}
 	ctx, cancel := c.context(lookFor)
 	defer cancel()
+	done, err := c.hold()
+	if err != nil {
+		return answer{}, err
+	}
+	defer done()
 	backups, _, err := c.s.o.Jobs.Backups(ctx, job.Filter{})
 	if err != nil {
 		return answer{}, err
@@ -176,6 +199,11 @@ func showDiff(c *call) (answer, error) {
 	}
 	ctx, cancel := c.context(lookFor)
 	defer cancel()
+	done, err := c.hold()
+	if err != nil {
+		return answer{}, err
+	}
+	defer done()
 	s, err := c.snapshot(ctx, c.params.ByName("backup_id"))
 	if err != nil {
 		return answer{}, err

@@ -77,7 +77,7 @@ func cancelJob(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if j.State.Over() {
+	if j.Over() {
 		return answer{}, &job.BusyError{JobID: j.ID, Message: "the job is over: " + string(j.State)}
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.r.Context()), longCancel)
@@ -157,7 +157,7 @@ func watchJob(c *call) (answer, error) {
 
 func event(n int, j *job.Job) (string, error) {
 	name, body := "progress", any(jobOf(j))
-	if j.State.Over() {
+	if j.Over() {
 		name, body = "end", jobDetails(j)
 	}
 	data, err := json.Marshal(body) // has no line ends

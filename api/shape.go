@@ -86,7 +86,7 @@ func backupOf(b *job.Backup) Backup {
 
 func backupDetails(b *job.Backup) BackupDetails {
 	out := BackupDetails{Backup: backupOf(b), Actor: opt(b.Actor), Parts: []Part{}, Problems: []Problem{}}
-	if b.Job != nil && !b.State.Over() {
+	if b.Job != nil && !b.Job.Over() {
 		out.Position = b.Job.Position
 		if b.Job.Progress != nil {
 			p := progressOf(b.Job)
@@ -128,7 +128,7 @@ func progressOf(j *job.Job) Progress {
 		Phase: p.Phase, Files: p.Files, FilesTotal: p.FilesTotal, Bytes: p.Bytes, BytesTotal: p.BytesTotal, Problems: p.Problems,
 		Percent: math.Round(10*p.Percent()) / 10, BytesPerSecond: math.Round(p.Rate),
 	}
-	if p.Left >= 0 && !j.State.Over() {
+	if p.Left >= 0 && !j.Over() {
 		left := int64(math.Ceil(p.Left.Seconds()))
 		out.ETASeconds = &left
 	}

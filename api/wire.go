@@ -315,6 +315,21 @@ type Stats struct {
 	DiskTotalBytes *int64     `json:"disk_total_bytes"`
 	Schedules      int        `json:"schedules"`
 	Warnings       []string   `json:"warnings"`
+
+	Repository *RepositoryStats `json:"repository"` // null while it is not known
+}
+
+// RepositoryStats is what counting all packs and trees found, minutes ago at most.
+type RepositoryStats struct {
+	At          time.Time `json:"at"`
+	Packs       int       `json:"packs"`
+	PackBytes   int64     `json:"pack_bytes"`
+	Blocks      int64     `json:"blocks"`
+	DeltaBlocks int64     `json:"delta_blocks"`
+	Chunks      int64     `json:"chunks"`
+	ChunkBytes  int64     `json:"chunk_bytes"` // decoded, each copy counted
+	UsedBytes   int64     `json:"used_bytes"`
+	DeadBytes   int64     `json:"dead_bytes"` // what a gc may give back
 }
 
 // Source is something the configuration has backed up.

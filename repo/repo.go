@@ -303,6 +303,10 @@ func (r *Repo) NewID(now time.Time) (string, error) { return r.ids.Next(now) }
 // GearMaterial returns what the repository's chunker table is made of.
 func (r *Repo) GearMaterial() *[2048]byte { return r.master.GearMaterial() }
 
+// AuditKey returns the key of the MACs in a daemon's audit log, which lies
+// outside the repository.
+func (r *Repo) AuditKey() crypto.Key { return r.master.Derive(crypto.PurposeAudit) }
+
 // Warnings returns what is wrong or not known, in words for people.
 func (r *Repo) Warnings() []string {
 	r.mu.Lock()

@@ -22,6 +22,7 @@ type access struct {
 	passphrase string
 	recovery   string
 	stateDir   string
+	config     string // of a daemon, in place of the others
 }
 
 func (a *access) flags(f *pflag.FlagSet) {
@@ -29,6 +30,7 @@ func (a *access) flags(f *pflag.FlagSet) {
 	f.StringVar(&a.key, "key-file", "", "key `FILE` that opens the repository (or BACKUPD_KEY_FILE)")
 	f.StringVar(&a.passphrase, "passphrase-file", "", "`FILE` with the passphrase in it (or BACKUPD_PASSPHRASE_FILE)")
 	f.StringVar(&a.recovery, "recovery-file", "", "`FILE` with the recovery code in it")
+	f.StringVar(&a.config, "config", "", "configuration `FILE` of the daemon, which says all of this; flags for the key go before it")
 	f.StringVar(&a.stateDir, "state-dir", "", "`DIR` for the index and what this host remembers of the repository (or BACKUPD_STATE_DIR; otherwise REPOSITORY-ID below $XDG_STATE_HOME/backupd)")
 }
 
@@ -40,21 +42,47 @@ func (p *program) or(flag, variable string) string {
 	return p.env(variable)
 }
 
+// configured takes from a configuration what flags did not say.
+func (a *access) configured(credentials string) error {
+	if a.config == "" {
+		return nil
+	}
+	if a.repo != "" || a.stateDir != "" {
+		return &usageError{"backupd repo", errors.New("--config says which repository and state directory: leave --repo and --state-dir out")}
+	}
+	c, err := loadConfig(a.config)
+	if err != nil {
+		return err
+	}
+	a.config, a.repo, a.stateDir = "", c.Repository.Path, c.StateDir
+	if a.key == "" && a.passphrase == "" && a.recovery == "" {
+		a.key, a.passphrase = opening(c, credentials)
+	}
+	return nil
+}
+
 func (p *program) repoDir() (string, error) {
+	if err := p.access.configured(p.env("CREDENTIALS_DIRECTORY")); err != nil {
+		return "", err
+	}
 	dir := p.or(p.access.repo, "BACKUPD_REPO")
 	if dir == "" {
-		return "", errors.New("which repository? give --repo DIR, or set BACKUPD_REPO")
+		return "", errors.New("which repository? give --repo DIR or --config FILE, or set BACKUPD_REPO")
 	}
 	return dir, nil
 }
 
 // openStore opens the directory of an existing repository and reads which one it is.
 func (p *program) openStore(ctx context.Context) (*store.Dir, crypto.RepoID, error) {
-	var id crypto.RepoID
 	dir, err := p.repoDir()
 	if err != nil {
-		return nil, id, err
+		return nil, crypto.RepoID{}, err
 	}
+	return openStoreAt(ctx, dir)
+}
+
+// openStoreAt opens the directory of a repository whose place is known.
+func openStoreAt(ctx context.Context, dir string) (_ *store.Dir, id crypto.RepoID, err error) {
 	st, err := store.OpenDir(dir)
 	if err == nil {
 		if id, err = repo.ReadID(ctx, st); err == nil {

@@ -37,7 +37,7 @@ func (p *program) ids(ctx context.Context, of func(*repo.Repo) []*repo.Snapshot)
 		return nil
 	}
 	defer st.Close()
-	creds, err := p.fromFiles(p.or(p.access.key, "BACKUPD_KEY_FILE"), "", "")
+	creds, err := fromFiles(p.or(p.access.key, "BACKUPD_KEY_FILE"), "", "")
 	if err != nil || len(creds) == 0 {
 		return nil
 	}

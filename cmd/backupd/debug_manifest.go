@@ -64,8 +64,9 @@ func (p *program) debugAuditCommand() *cobra.Command {
 		})
 	c.Long = `Every backup, forget and undelete adds a file to the repository, which holds the hash of the one its writer added before;
 such files go only when a later one has taken over their hashes. Shown are those that are there, oldest first, with the
-clock of the host that wrote them. A writer is a state directory. What was done by a daemon, and for whom, is in its own
-log.`
+clock of the host that wrote them. A writer is a state directory. What the daemon was asked to do, and by whom, is in its
+own log, which "backupd debug audit verify" verifies.`
+	c.AddCommand(p.debugAuditVerifyCommand())
 	return c
 }
 

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/generalbots/backupd/crypto"
+	"github.com/generalbots/backupd/internal/state"
 	"github.com/generalbots/backupd/internal/store"
 	"github.com/generalbots/backupd/repo"
 )
@@ -37,6 +38,8 @@ type failure struct {
 	Text string `json:"error"`
 	Hint string `json:"hint,omitempty"`
 	Code int    `json:"exit_code"`
+
+	Mistakes []string `json:"mistakes,omitempty"` // of a configuration, each a line
 }
 
 // remedy says what to do about a kind of error. The first that matches an error counts.
@@ -49,7 +52,8 @@ type remedy struct {
 var remedies = []remedy{
 	{crypto.ErrWrongKey, exitWrongKey, "check --key-file, --passphrase-file or --recovery-file; 'backupd repo key test' tries one without doing anything"},
 	{crypto.ErrCredentialInvalid, exitWrongKey, "give what 'backupd repo init' or 'backupd repo key add' was given; a new passphrase may not be empty"},
-	{repo.ErrNoRepository, exitNotFound, "check --repo, or make a repository there with: backupd repo init"},
+	{repo.ErrNoRepository, exitNotFound, "check --repo or --config, or make a repository there with: backupd repo init"},
+	{state.ErrInUse, exitLocked, ""},
 	{repo.ErrExists, exitFailed, "use it as it is, or give --repo another directory"},
 	{repo.ErrNewerFormat, exitFailed, "install the version of backupd that wrote it, or a later one"},
 	{errDamaged, exitFailed, "what is not listed can be restored; 'backupd repo backup --type full' stores anew what the host still has"},
@@ -70,13 +74,27 @@ func explain(ctx context.Context, err error) failure {
 	var locked *store.LockedError
 	var usage *usageError
 	var gone *absent
+	var wrong *mistakes
+	var running *daemonRunning
+	var other *state.OtherRepositoryError
 	switch {
 	case errors.Is(err, errProblems):
 		f.Code = exitProblems
 		return f
+	case errors.As(err, new(*unfinished)):
+		return f
 	case errors.Is(context.Cause(ctx), errInterrupted):
 		return failure{Text: "interrupted", Code: exitInterrupted,
 			Hint: "the repository is sound and what was committed is in place; run the command again"}
+	case errors.As(err, &wrong):
+		f.Mistakes = wrong.lines()
+		return f
+	case errors.As(err, &running):
+		f.Code, f.Hint = exitLocked, "stop it first, or give this one a repository of its own"
+		return f
+	case errors.As(err, &other):
+		f.Hint = "give this daemon a state_dir of its own: what is in it belongs to the other repository"
+		return f
 	case errors.As(err, &locked):
 		f.Code = exitLocked
 		f.Hint = "wait until it has ended, or end it; a lock never outlives its process"

@@ -81,7 +81,7 @@ func TestExamples_AreCommandsThatExist(t *testing.T) {
 			if err == nil && found.Args != nil {
 				err = found.Args(found, found.Flags().Args())
 			}
-			if err != nil || found.HasSubCommands() || c.HasParent() && found.CommandPath() != c.CommandPath() {
+			if err != nil || found.HasSubCommands() && found.Name() != "audit" || c.HasParent() && found.CommandPath() != c.CommandPath() {
 				t.Errorf("%s: example %q: %v", c.CommandPath(), line, err)
 			}
 		}

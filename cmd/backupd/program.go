@@ -53,6 +53,9 @@ func (p *program) execute(ctx context.Context, args []string) int {
 	}
 	if err != nil && !errors.Is(err, errProblems) {
 		p.say("backupd: %s", printable(f.Text))
+		for _, line := range f.Mistakes {
+			p.say("%s", printable(line))
+		}
 		if f.Hint != "" {
 			p.say("  %s", printable(f.Hint))
 		}
@@ -75,7 +78,7 @@ Standard output is data, standard error is talk.`)
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.SetVersionTemplate("backupd {{.Version}}\n")
 	root.PersistentFlags().BoolVar(&p.json, "json", false, "print one JSON value on standard output when done")
-	root.AddCommand(p.repoCommand(), p.debugCommand(), p.versionCommand(), p.manCommand())
+	root.AddCommand(p.serveCommand(), p.configCommand(), p.tokenCommand(), p.repoCommand(), p.debugCommand(), p.versionCommand(), p.manCommand())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{cmd.CommandPath(), err} })
 	eachCommand(root, func(c *cobra.Command) {
 		c.DisableFlagsInUseLine = true

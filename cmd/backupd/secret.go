@@ -21,16 +21,16 @@ const maxSecret = 64 << 10
 // credentials reads what opens the repository: what flags name; else what the environment names; else the files
 // backupd-key and backupd-passphrase of $CREDENTIALS_DIRECTORY, where systemd puts them; else what a person types.
 func (p *program) credentials(ctx context.Context) ([]crypto.Credential, error) {
-	list, err := p.fromFiles(p.access.key, p.access.passphrase, p.access.recovery)
+	list, err := fromFiles(p.access.key, p.access.passphrase, p.access.recovery)
 	if err != nil || len(list) > 0 {
 		return list, err
 	}
-	list, err = p.fromFiles(p.env("BACKUPD_KEY_FILE"), p.env("BACKUPD_PASSPHRASE_FILE"), "")
+	list, err = fromFiles(p.env("BACKUPD_KEY_FILE"), p.env("BACKUPD_PASSPHRASE_FILE"), "")
 	if err != nil || len(list) > 0 {
 		return list, err
 	}
 	if dir := p.env("CREDENTIALS_DIRECTORY"); dir != "" {
-		list, err = p.fromFiles(existing(dir, "backupd-key"), existing(dir, "backupd-passphrase"), "")
+		list, err = fromFiles(existing(dir, "backupd-key"), existing(dir, "backupd-passphrase"), "")
 		if err != nil || len(list) > 0 {
 			return list, err
 		}
@@ -50,7 +50,7 @@ func existing(dir, name string) string {
 }
 
 // fromFiles reads the credentials in the files of the given names; an empty name is none.
-func (p *program) fromFiles(key, passphrase, recovery string) (list []crypto.Credential, err error) {
+func fromFiles(key, passphrase, recovery string) (list []crypto.Credential, err error) {
 	for _, f := range []struct {
 		path string
 		make func([]byte) (crypto.Credential, error)

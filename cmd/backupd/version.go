@@ -23,7 +23,7 @@ func (p *program) versionCommand() *cobra.Command {
 		Example: "  backupd version --json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			v := versionValue{Version: version, Commit: commit(), Go: runtime.Version(), Format: repo.FormatVersion}
+			v := versionValue{Version: version, Commit: commit(), Go: goVersion(), Format: repo.FormatVersion}
 			if p.json {
 				return p.value(v)
 			}
@@ -35,6 +35,8 @@ func (p *program) versionCommand() *cobra.Command {
 		},
 	}
 }
+
+func goVersion() string { return runtime.Version() }
 
 // commit is what the source was built from, as the build recorded it.
 func commit() string {

@@ -76,7 +76,7 @@ func (j *Jobs) count(ctx context.Context) (*counted, error) {
 		return nil, err
 	}
 	defer done()
-	if is.stats, err = j.repo.Stats(ctx); err != nil {
+	if is.stats, err = j.repo.Stats(ctx, nil); err != nil {
 		return nil, err
 	}
 	j.tally.last.Store(&is)

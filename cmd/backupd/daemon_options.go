@@ -1,0 +1,61 @@
+package main
+
+import (
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/generalbots/backupd/internal/auth"
+	"github.com/generalbots/backupd/internal/config"
+	"github.com/generalbots/backupd/internal/job"
+)
+
+// What of a configuration goes to which package.
+
+func authOptions(c *config.Config, log *slog.Logger) auth.Options {
+	n := c.Limits.AuthFailuresPerMinute
+	o := auth.Options{
+		TokenFile: filepath.Join(c.StateDir, auth.TokenFileName), AdminRoles: c.Auth.AdminRoles, Logger: log,
+		Failures: auth.FailureLimits{AddressBurst: n, AddressEvery: time.Minute / time.Duration(n)},
+	}
+	if j := c.Auth.JWT; j != nil {
+		o.JWT = &auth.JWTOptions{SecretFile: j.SecretFile, Issuer: j.Issuer, Audience: j.Audience}
+	}
+	if q := c.Auth.OIDC; q != nil {
+		o.OIDC = &auth.OIDCOptions{Issuer: q.Issuer}
+		if i := q.Introspection; i != nil {
+			o.OIDC.IntrospectionURL, o.OIDC.ClientID, o.OIDC.ClientSecretFile = i.URL, i.ClientID, i.ClientSecretFile
+		}
+	}
+	return o
+}
+
+func jobSources(c *config.Config) []job.Source {
+	out := make([]job.Source, len(c.Sources))
+	for i, s := range c.Sources {
+		out[i] = job.Source{
+			Name: s.Name, Kind: s.Kind, Profile: s.Profile, Paths: s.Paths, Exclude: s.Exclude,
+			ExcludeCaches: s.ExcludeCaches, OneFileSystem: s.OneFileSystem,
+		}
+		if s.Hooks != nil {
+			out[i].Before, out[i].After = s.Hooks.Before, s.Hooks.After
+		}
+	}
+	return out
+}
+
+func jobTargets(c *config.Config) []job.Target {
+	var out []job.Target
+	for name, t := range c.Targets {
+		out = append(out, job.Target{Name: name, Path: t.Path})
+	}
+	return out
+}
+
+// gcCron is when space is freed by itself, empty for never.
+func gcCron(c *config.Config) string {
+	if c.GC.Schedule == "never" {
+		return ""
+	}
+	return c.GC.Schedule
+}
