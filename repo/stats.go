@@ -33,9 +33,13 @@ type SnapshotStats struct {
 }
 
 // Stats walks all live snapshots and says what each holds that no other does.
-// It takes four bytes of memory a chunk beside the tables.
-func (r *Repo) Stats(ctx context.Context) (*Stats, error) {
+// It takes four bytes of memory a chunk beside the tables. p may be nil.
+func (r *Repo) Stats(ctx context.Context, p *StatsProgress) (*Stats, error) {
 	snaps := r.Snapshots()
+	if p == nil {
+		p = new(StatsProgress)
+	}
+	p.TotalSnapshots.Store(int64(len(snaps)))
 	st := &Stats{Forgotten: len(r.Forgotten())}
 	// owner of each chunk, by its number: 0 nobody, i+1 snapshot i, shared.
 	const shared = ^uint32(0)
@@ -64,6 +68,7 @@ func (r *Repo) Stats(ctx context.Context) (*Stats, error) {
 		return nil, err
 	}
 	own := func(kind packKind, id *crypto.ID, snap uint32) error {
+		p.Chunks.Add(1)
 		var buf [4]spot
 		spots, err := r.reader.candidates(ctx, kind, id, anyDepth, buf[:0])
 		if len(spots) == 0 {
@@ -86,11 +91,11 @@ func (r *Repo) Stats(ctx context.Context) (*Stats, error) {
 	}
 	for i, s := range snaps {
 		ss := SnapshotStats{ID: s.ID, Files: s.Totals.Files, Bytes: s.Totals.BytesTotal}
-		for p := range s.Parts {
-			if len(s.Parts[p].Root) == 0 {
+		for part := range s.Parts {
+			if len(s.Parts[part].Root) == 0 {
 				continue
 			}
-			root, err := r.Root(&s.Parts[p])
+			root, err := r.Root(&s.Parts[part])
 			if err != nil {
 				return nil, err
 			}
@@ -111,6 +116,7 @@ func (r *Repo) Stats(ctx context.Context) (*Stats, error) {
 			}
 		}
 		st.Snapshots = append(st.Snapshots, ss)
+		p.Snapshots.Add(1)
 	}
 	err = r.eachTrailer(ctx, numbers, func(n uint32, t *trailer) error {
 		for i := range t.blocks {

@@ -90,6 +90,9 @@ func (b *builder) finish(part *repo.Part) error {
 	return nil
 }
 
+// Suspicious begins the notes of a part that holds far less than its base.
+const Suspicious = "suspicious: "
+
 // notes says what a person, or who deletes old snapshots, should look at
 // before this one is taken for all there is to keep.
 func (b *builder) notes() (notes []string) {
@@ -102,12 +105,12 @@ func (b *builder) notes() (notes []string) {
 	was, is := &b.base.part.Counts, &b.counts
 	switch {
 	case was.Files > 0 && is.Files == 0:
-		notes = append(notes, fmt.Sprintf("suspicious: no files, where snapshot %s has %d: is what is backed up mounted, and may it be seen?",
+		notes = append(notes, fmt.Sprintf(Suspicious+"no files, where snapshot %s has %d: is what is backed up mounted, and may it be seen?",
 			b.base.snapshot.ID, was.Files))
 	case is.Files < was.Files/2:
-		notes = append(notes, fmt.Sprintf("suspicious: %d files, where snapshot %s has %d", is.Files, b.base.snapshot.ID, was.Files))
+		notes = append(notes, fmt.Sprintf(Suspicious+"%d files, where snapshot %s has %d", is.Files, b.base.snapshot.ID, was.Files))
 	case is.BytesTotal < was.BytesTotal/2:
-		notes = append(notes, fmt.Sprintf("suspicious: files of %d bytes, where snapshot %s has %d", is.BytesTotal, b.base.snapshot.ID, was.BytesTotal))
+		notes = append(notes, fmt.Sprintf(Suspicious+"files of %d bytes, where snapshot %s has %d", is.BytesTotal, b.base.snapshot.ID, was.BytesTotal))
 	}
 	return notes
 }

@@ -35,8 +35,13 @@ const (
 	Cancelled             State = "cancelled"
 )
 
-// Over tells whether nothing more will become of a job in this state.
+// Over tells whether nothing more will become of a job in this state, whatever
+// its kind. An Interrupted job may be over too; see [Job.Over].
 func (s State) Over() bool { return s != Pending && s != InProgress && s != Interrupted }
+
+// Over tells whether nothing more will become of this job. Of interrupted ones
+// only backups go on, at the next start.
+func (job *Job) Over() bool { return !job.FinishedAt.IsZero() }
 
 // Job is one job as it stands.
 type Job struct {
@@ -53,7 +58,7 @@ type Job struct {
 	CreatedAt, StartedAt, FinishedAt time.Time // zero while it has not come to that
 
 	ErrorCode    string // snake_case, of a job that failed; see Failure
-	ErrorMessage string // what happened and what to do, no paths of the daemon's own
+	ErrorMessage string // what happened and what to do
 
 	Backup  *BackupRequest  // of a backup
 	Restore *RestoreRequest // of a restore

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/generalbots/backupd/internal/state"
 	"github.com/generalbots/backupd/repo"
@@ -16,27 +17,36 @@ import (
 
 // Jobs is the queue with all that belongs to it. Its methods may be called at
 // the same time, also while Run runs and before it does.
+//
+// Locks are taken in the order timetable, admit, mu. Nothing waits for a disk
+// while it holds mu, so that reading is never held up by writing.
 type Jobs struct {
-	o    Options
-	repo *repo.Repo
-	st   *state.DB
-	log  *slog.Logger
-	wake chan struct{} // of one: something may be startable
+	o     Options
+	repo  *repo.Repo
+	st    *state.DB
+	log   *slog.Logger
+	wake  chan struct{} // of one: something may be startable
+	tally tally
+
+	timetable sync.Mutex // held over every change of a schedule, so that none is lost
+	admit     sync.Mutex // held by who adds a job or deletes a backup, so that what was looked at first stays true until it is written
 
 	mu        sync.Mutex       // guards all below
 	live      map[string]*live // jobs that are not over
 	queue     []*live          // of them those that wait, in order
-	writer    bool             // somebody writes to the repository
-	readers   int
-	alone     bool // gc runs
+	slots     slots
 	closing   bool
 	sources   []Source
 	targets   []Target
 	backups   map[string]Job  // every backup job there is a record of, without its manifest
+	unwritten map[string]Job  // jobs whose end could not be written down yet
 	deleted   map[string]bool // backups that are to be forgotten and not shown any more
 	expiries  map[string]state.Expiry
+	verified  map[string]Verification // as the state file has them, read when first asked for
 	schedules map[string]*state.Schedule
+	latest    map[Kind]time.Time // when a job of a kind was last asked for
 	refreshed time.Time
+	forgot    time.Time // when deletions could last not be published
 }
 
 // Open reads what the daemon remembers. Jobs that were running when the
@@ -57,11 +67,12 @@ func Open(ctx context.Context, o Options) (*Jobs, error) {
 		}
 	}
 	j := &Jobs{
-		o: o, repo: o.Repo, st: o.State, log: o.Logger, wake: make(chan struct{}, 1),
-		live: make(map[string]*live), backups: make(map[string]Job), deleted: make(map[string]bool),
-		expiries: make(map[string]state.Expiry), schedules: make(map[string]*state.Schedule), sources: o.Sources, targets: o.Targets,
+		o: o, repo: o.Repo, st: o.State, log: o.Logger, wake: make(chan struct{}, 1), tally: newTally(),
+		live: make(map[string]*live), backups: make(map[string]Job), unwritten: make(map[string]Job), deleted: make(map[string]bool),
+		expiries: make(map[string]state.Expiry), verified: make(map[string]Verification), schedules: make(map[string]*state.Schedule),
+		latest: make(map[Kind]time.Time), sources: slices.Clone(o.Sources), targets: slices.Clone(o.Targets),
 	}
-	if err := j.recall(ctx); err != nil {
+	if err := j.recall(); err != nil {
 		return nil, err
 	}
 	return j, nil
@@ -105,8 +116,8 @@ func (j *Jobs) checkBackup(r *BackupRequest) error {
 		return &InvalidError{"tags", fmt.Sprintf("%d tags, at most %d", len(r.Tags), maxTags)}
 	}
 	for _, tag := range r.Tags {
-		if tag == "" || len(tag) > maxTagLength {
-			return &InvalidError{"tags", fmt.Sprintf("a tag has 1 to %d bytes", maxTagLength)}
+		if tag == "" || len(tag) > maxTagLength || !utf8.ValidString(tag) {
+			return &InvalidError{"tags", fmt.Sprintf("a tag has 1 to %d bytes of UTF-8", maxTagLength)}
 		}
 	}
 	j.mu.Lock()
@@ -216,7 +227,7 @@ func (j *Jobs) Verify(ctx context.Context, backupID string, by By) (Job, error) 
 	return j.enqueue(Job{Kind: KindVerify, BackupID: s.ID, CreatedAt: time.Now()}, by)
 }
 
-// GC queues a garbage collection.
+// GC queues a garbage collection. One that waits already does for both.
 func (j *Jobs) GC(ctx context.Context, by By) (Job, error) {
 	return j.enqueue(Job{Kind: KindGC, CreatedAt: time.Now()}, by)
 }
@@ -259,19 +270,47 @@ const refreshEvery = 10 * time.Second
 // while this one writes.
 func (j *Jobs) refresh(ctx context.Context) error {
 	j.mu.Lock()
-	if j.writer || j.alone || time.Since(j.refreshed) < refreshEvery {
+	age := time.Since(j.refreshed)
+	if j.slots.writer || j.slots.alone || j.closing || age >= 0 && age < refreshEvery {
 		j.mu.Unlock()
 		return nil
 	}
 	j.refreshed = time.Now()
-	j.writer = true
+	j.slots.writer = true
 	j.mu.Unlock()
 	err := j.repo.Refresh(ctx)
 	j.mu.Lock()
-	j.writer = false
+	j.slots.writer = false
 	j.mu.Unlock()
 	j.nudge()
 	return err
+}
+
+// Hold keeps gc from beginning while somebody reads from the repository who has
+// no job: who browses or downloads. done is to be called when that is over, and
+// as often as wanted. *BusyError while a gc runs, and ErrClosing.
+func (j *Jobs) Hold() (done func(), err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closing {
+		return nil, ErrClosing
+	}
+	if j.slots.alone {
+		e := &BusyError{Message: "space is being reclaimed; ask again in a moment"}
+		for id, l := range j.live {
+			if l.job.Kind == KindGC && l.cancel != nil {
+				e.JobID = id
+			}
+		}
+		return nil, e
+	}
+	j.slots.guests++
+	return sync.OnceFunc(func() {
+		j.mu.Lock()
+		j.slots.guests--
+		j.mu.Unlock()
+		j.nudge()
+	}), nil
 }
 
 // nudge has the runner look again.

@@ -3,7 +3,6 @@ package job
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,11 +22,21 @@ func (j *Jobs) List(f Filter) ([]Job, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	snaps := j.repo.Snapshots()
+	made := make(map[string]*repo.Snapshot, len(snaps))
+	for _, s := range snaps {
+		made[s.ID] = s
+	}
 	out := make([]Job, 0, len(recs))
 	for _, rec := range recs {
-		job, err := j.Job(rec.ID) // as it stands now, with its progress
-		if err != nil {
-			return nil, 0, err
+		job, ok := j.remembered(rec.ID) // as it stands now, with its progress
+		if !ok {
+			if job, err = recalled(rec); err != nil {
+				return nil, 0, err
+			}
+			if s := made[job.ID]; s != nil {
+				job.Snapshot = &s.Manifest
+			}
 		}
 		out = append(out, job)
 	}
@@ -55,7 +64,7 @@ func (j *Jobs) Backups(ctx context.Context, f Filter) ([]Backup, int, error) {
 		}
 	}
 	total := len(out)
-	out = out[min(f.Offset, total):]
+	out = out[min(max(f.Offset, 0), total):]
 	if f.Limit > 0 {
 		out = out[:min(f.Limit, len(out))]
 	}
@@ -94,7 +103,7 @@ func (j *Jobs) all() []Backup {
 			if l := j.live[id]; l != nil {
 				job = l.snapshot()
 			}
-			if job.State == Completed || job.State == CompletedWithProblems {
+			if job.succeeded() {
 				continue // forgotten in the repository, by another process
 			}
 			out = append(out, backupWithout(job))
@@ -149,10 +158,14 @@ func (j *Jobs) Backup(ctx context.Context, id string) (Backup, error) {
 		b.Manifest = m
 		return b, nil
 	}
+	var busy *BusyError
+	if !errors.As(err, &busy) && !errors.Is(err, ErrNotFound) {
+		return Backup{}, err
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	job, ok := j.backups[id]
-	if !ok || j.deleted[id] || job.State == Completed || job.State == CompletedWithProblems {
+	if !ok || j.deleted[id] || job.succeeded() {
 		return Backup{}, fmt.Errorf("backup %.80q: %w", id, ErrNotFound)
 	}
 	if l := j.live[id]; l != nil {
@@ -167,153 +180,3 @@ const (
 	Verified           = "verified"
 	VerificationFailed = "verification_failed"
 )
-
-// verification is what is known about a backup. mu is held.
-func (j *Jobs) verification(id string) Verification {
-	v, err := j.st.Verification(id)
-	if err != nil {
-		return Verification{State: Unverified}
-	}
-	out := Verification{State: v.State, At: v.At}
-	var how verified
-	if json.Unmarshal(v.Report, &how) == nil {
-		out.JobID, out.Message = how.JobID, how.Message
-	}
-	return out
-}
-
-// verified is what is kept beside the state of a verification.
-type verified struct {
-	JobID   string `json:"job_id"`
-	Message string `json:"message,omitempty"`
-}
-
-// recordVerified writes down what a check found out about each backup.
-func (j *Jobs) recordVerified(jobID string, snaps []*repo.Snapshot, rep *repo.CheckReport) error {
-	damaged := make(map[string]int)
-	for _, d := range rep.DamagedFiles {
-		damaged[d.Snapshot]++
-	}
-	return j.st.Update(func(tx *state.Tx) error {
-		for _, s := range snaps {
-			v, how := state.Verification{BackupID: s.ID, State: Verified, At: time.Now()}, verified{JobID: jobID}
-			switch n := damaged[s.ID]; {
-			case n > 0:
-				v.State, how.Message = VerificationFailed, fmt.Sprintf("%d files can not be restored whole", n)
-			case rep.Truncated:
-				v.State, how.Message = VerificationFailed, "the repository has more damage than a report holds"
-			}
-			v.Report, _ = json.Marshal(how) // plain fields always marshal
-			if err := tx.PutVerification(v); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// Delete forgets a backup; one that waits or runs is cancelled first. Until the
-// next gc it can be taken back in the repository. ErrNotFound, and *BusyError
-// while it is being restored.
-func (j *Jobs) Delete(ctx context.Context, id string, by By) error {
-	if !repo.IsSnapshotID(id) {
-		return fmt.Errorf("backup %.80q: %w", id, ErrNotFound)
-	}
-	j.mu.Lock()
-	l := j.live[id]
-	j.mu.Unlock()
-	if l != nil {
-		if _, err := j.Cancel(ctx, id); err != nil {
-			return err
-		}
-	}
-	s, err := j.snapshot(ctx, id)
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	_, known := j.backups[id]
-	if j.deleted[id] || err != nil && !known {
-		return fmt.Errorf("backup %.80q: %w", id, ErrNotFound)
-	}
-	for _, l := range j.live {
-		if l.job.Kind == KindRestore && l.job.BackupID == id {
-			return &BusyError{l.job.ID, "the backup is being restored; cancel that first"}
-		}
-	}
-	err = j.st.Update(func(tx *state.Tx) error {
-		if s == nil {
-			return tx.DeleteJob(id)
-		}
-		return tx.PutDeletion(state.Deletion{BackupID: id, Actor: by.Actor, At: time.Now()})
-	})
-	if err != nil {
-		return err
-	}
-	if s == nil {
-		delete(j.backups, id)
-		return nil
-	}
-	j.deleted[id] = true
-	j.nudge()
-	return nil
-}
-
-// forgetDeleted publishes in the repository what was deleted here, when nobody
-// writes to it. What can not be published now is tried again later; it stays
-// hidden meanwhile.
-func (j *Jobs) forgetDeleted(ctx context.Context) {
-	j.mu.Lock()
-	if j.writer || j.alone || len(j.deleted) == 0 || j.closing {
-		j.mu.Unlock()
-		return
-	}
-	j.writer = true
-	var ids []string
-	for id := range j.deleted {
-		ids = append(ids, id)
-	}
-	j.mu.Unlock()
-	slices.Sort(ids)
-	there := make(map[string]bool)
-	for _, s := range j.repo.Snapshots() {
-		there[s.ID] = true
-	}
-	var err error
-	for _, id := range ids {
-		if there[id] {
-			if err = j.repo.Forget(ctx, id); err != nil {
-				break
-			}
-		}
-		if err = j.st.Update(func(tx *state.Tx) error {
-			if err := tx.DeleteVerification(id); err != nil {
-				return err
-			}
-			if err := tx.DeleteExpiry(id); err != nil {
-				return err
-			}
-			if err := tx.DeleteJob(id); err != nil && !errors.Is(err, state.ErrNotFound) {
-				return err
-			}
-			d, err := tx.Deletion(id)
-			if err != nil {
-				return err
-			}
-			d.Done = true
-			return tx.PutDeletion(d)
-		}); err != nil {
-			break
-		}
-		j.mu.Lock()
-		delete(j.deleted, id)
-		delete(j.backups, id)
-		delete(j.expiries, id)
-		j.mu.Unlock()
-		j.log.Info("a backup was forgotten", "backup", id)
-	}
-	if err != nil {
-		j.log.Error("deleted backups could not be forgotten yet; it is tried again", "error", err)
-	}
-	j.mu.Lock()
-	j.writer = false
-	j.mu.Unlock()
-}

@@ -16,17 +16,18 @@ type Options struct {
 	Targets []Target
 	Host    string
 	Zone    *time.Location // of schedules that name none
-	Staging string         // a directory of the daemon's own for what sources make ready; emptied at start
+	Staging string         // an absolute directory of the daemon's own for what sources make ready; what they left there is removed at start
 	Program string
 
 	Minimum int // backups that expiry leaves of each schedule, and of those without one
 	GC      GCPolicy
 	Verify  VerifyPolicy
 
-	Readers int // restores and verifications at the same time; 0 for 2
+	Readers int // restores at the same time; 0 for 2
 	Waiting int // jobs that may wait; 0 for 1000
 
 	Observer Observer // nil: nobody counts
+	Auditor  Auditor  // nil: nobody keeps an audit
 	Logger   *slog.Logger
 }
 
@@ -61,14 +62,28 @@ type Target struct {
 }
 
 // Observer is told what metrics count. Its methods return at once.
+// They may be called while locks are held, and must not call Jobs.
 type Observer interface {
 	JobDone(Job)
 	QueueChanged(waiting, running int)
 }
 
+// Auditor is told what the daemon does that nobody asked for in a call: backups
+// of schedules, expiry, upkeep.
+type Auditor interface{ Acted(Act) }
+
+// Act is something the daemon did by itself.
+type Act struct {
+	Actor    string // "schedule" or "backupd"
+	Action   string // "backup.create", "backup.expire", "gc.create", "verify.create"
+	Resource string // the job or backup
+	Detail   string // the schedule, if it was one
+}
+
 const (
 	defaultReaders = 2
 	defaultWaiting = 1000
-	// attempts is how often an interrupted backup is begun again by itself.
+	// attempts is how often a backup may find the daemon dead before it is no
+	// longer begun again by itself.
 	attempts = 5
 )

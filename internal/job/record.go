@@ -1,13 +1,9 @@
 package job
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
-	"time"
+	"strings"
 
 	"github.com/generalbots/backupd/internal/restore"
 	"github.com/generalbots/backupd/internal/state"
@@ -27,21 +23,55 @@ type request struct {
 	Restore *RestoreRequest `json:"restore,omitempty"`
 }
 
-// record is what is written down of a job.
+// record is what is written down of a job, within the limits of the state file.
 func record(job *Job) state.Job {
 	rec := state.Job{
 		ID: job.ID, Kind: string(job.Kind), State: string(job.State), BackupID: job.BackupID, Target: job.Target,
 		ScheduleID: job.ScheduleID, Actor: job.Actor, RequestID: job.RequestID,
 		CreatedAt: job.CreatedAt, StartedAt: job.StartedAt, FinishedAt: job.FinishedAt,
-		Attempts: job.Attempts, ErrorCode: job.ErrorCode, ErrorMessage: job.ErrorMessage,
+		Attempts: job.Attempts, ErrorCode: job.ErrorCode, ErrorMessage: fitMessage(job.ErrorMessage),
 	}
 	// Both are structs of plain fields: they always marshal.
 	rec.Request, _ = json.Marshal(request{job.Backup, job.Restore})
-	if job.RestoreReport != nil || job.CheckReport != nil || job.GCReport != nil {
-		rec.Result, _ = json.Marshal(result{job.RestoreReport, job.CheckReport, job.GCReport})
+	if job.RestoreReport == nil && job.CheckReport == nil && job.GCReport == nil {
+		return rec
 	}
-	return rec
+	res := result{job.RestoreReport, job.CheckReport, job.GCReport}
+	for {
+		rec.Result, _ = json.Marshal(res)
+		if len(rec.Result) <= state.MaxDocument {
+			return rec
+		}
+		res = res.halved()
+	}
 }
+
+// fitMessage makes a text the state file takes of any: an error may quote the
+// bytes of file names.
+func fitMessage(s string) string {
+	s = strings.ToValidUTF8(s, "?")
+	if len(s) > state.MaxMessage {
+		s = strings.ToValidUTF8(s[:state.MaxMessage], "")
+	}
+	return s
+}
+
+// halved is the result with lists half as long; counts stay true.
+func (r result) halved() result {
+	if r.Restore != nil {
+		c := *r.Restore
+		c.Existing, c.LeftOff, c.Problems, c.Notes = half(c.Existing), half(c.LeftOff), half(c.Problems), half(c.Notes)
+		r.Restore = &c
+	}
+	if r.Check != nil {
+		c := *r.Check
+		c.Findings, c.DamagedFiles, c.Truncated = half(c.Findings), half(c.DamagedFiles), true
+		r.Check = &c
+	}
+	return r
+}
+
+func half[T any](list []T) []T { return list[:len(list)/2] }
 
 // recalled is the job that a record tells of.
 func recalled(rec state.Job) (Job, error) {
@@ -65,98 +95,4 @@ func recalled(rec state.Job) (Job, error) {
 	job.Backup, job.Restore = q.Backup, q.Restore
 	job.RestoreReport, job.CheckReport, job.GCReport = r.Restore, r.Check, r.GC
 	return job, nil
-}
-
-// recall takes up where the former life of the daemon ended.
-func (j *Jobs) recall(ctx context.Context) error {
-	if j.o.Staging != "" {
-		if err := emptied(j.o.Staging); err != nil {
-			return err
-		}
-	}
-	schedules, err := j.st.Schedules()
-	if err != nil {
-		return err
-	}
-	for _, s := range schedules {
-		j.schedules[s.ID] = &s
-	}
-	deletions, err := j.st.Deletions()
-	if err != nil {
-		return err
-	}
-	for _, d := range deletions {
-		if !d.Done {
-			j.deleted[d.BackupID] = true
-		}
-	}
-	expiries, err := j.st.Expiries()
-	if err != nil {
-		return err
-	}
-	for _, e := range expiries {
-		j.expiries[e.BackupID] = e
-	}
-	made := make(map[string]*repo.Snapshot)
-	for _, s := range j.repo.Snapshots() {
-		made[s.ID] = s
-	}
-	recs, _, err := j.st.Jobs(func(rec *state.Job) bool { return rec.Kind == string(KindBackup) || rec.FinishedAt.IsZero() }, 0, 0)
-	if err != nil {
-		return err
-	}
-	// Oldest first, so that the queue has its old order.
-	for _, rec := range slices.Backward(recs) {
-		job, err := recalled(rec)
-		if err != nil {
-			return err
-		}
-		if !job.FinishedAt.IsZero() {
-			j.backups[job.ID] = job
-			continue
-		}
-		if job.State == InProgress {
-			job.State, job.FinishedAt = Interrupted, ended(job.Kind)
-			job.ErrorCode, job.ErrorMessage = "interrupted", interruptedText(job.Kind)
-		}
-		s := made[job.ID]
-		switch {
-		case job.Kind == KindBackup && s != nil:
-			// It was killed between its commit and this record.
-			job.State, job.FinishedAt, job.ErrorCode, job.ErrorMessage = State(s.Status), s.FinishedAt, "", ""
-			if err := j.noteExpiry(&job); err != nil {
-				return err
-			}
-		case job.Kind == KindBackup && job.Attempts >= attempts:
-			job.State, job.ErrorCode, job.FinishedAt = Failed, "interrupted", time.Now()
-			job.ErrorMessage = fmt.Sprintf("it was interrupted %d times and is not begun again by itself", job.Attempts)
-		case job.State == Interrupted && job.Kind != KindBackup:
-		default:
-			j.add(job)
-		}
-		if job.Kind == KindBackup {
-			j.backups[job.ID] = job
-		}
-		if err := j.st.PutJob(record(&job)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// emptied empties a directory of ours, which is made when it is missing.
-func emptied(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -1,51 +1,87 @@
 package job
 
 import (
+	"cmp"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/generalbots/backupd/internal/backup"
+	"github.com/generalbots/backupd/internal/state"
+	"github.com/generalbots/backupd/repo"
 )
 
+// What expires within expiryWindow is one backup in expiryShare at most, or
+// expiryLeast where that is more: a clock that jumped, or somebody who makes many
+// backups to push the good ones out, is noticed before everything is gone.
 const (
-	// expiryShare and expiryLeast bound what expires within
-	// expiryWindow: a clock that
-	// jumped, or somebody who makes many backups to push the good ones out, is
-	// noticed before everything is gone.
 	expiryWindow = 24 * time.Hour
-	expiryShare  = 4 // one in four
+	expiryShare  = 4
 	expiryLeast  = 3
 )
 
-// expired chooses which backups may be forgotten now, oldest first. list holds
-// all backups that have a snapshot, in any order. It never takes the newest
-// complete one, and leaves minimum complete ones of each schedule, those
-// without a schedule counting as one. recent is how many expired in the last
-// day.
+// expired chooses which backups may be forgotten now: those past their time,
+// what expired first first. list holds all backups that have a snapshot, in any
+// order, recent says how many expired in the last window. Never taken are
+//
+//   - the newest complete backup of all,
+//   - of each schedule, and of what no schedule made, the newest backups and the
+//     newest complete ones, minimum of each, where one is the least,
+//   - what is older than a backup of the same schedule that looks suspicious,
+//     until that one is past its time: it may be of an empty mount point.
+//
+// So what may be taken is taken at any later time too.
 func expired(list []Backup, now time.Time, minimum, recent int) []string {
 	list = slices.Clone(list)
-	slices.SortFunc(list, func(a, b Backup) int { return b.CreatedAt.Compare(a.CreatedAt) })
-	kept := make(map[string]int) // complete ones, by schedule
-	var out []string
+	slices.SortFunc(list, func(a, b Backup) int { return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.ID, a.ID)) })
+	type kept struct {
+		any, complete int
+		suspicious    bool
+	}
+	schedules := make(map[string]*kept)
+	var due []Backup
 	newest := true
 	for _, b := range list {
-		complete := b.State == Completed
-		first := newest && complete
+		k := schedules[b.ScheduleID]
+		if k == nil {
+			k = new(kept)
+			schedules[b.ScheduleID] = k
+		}
+		complete := b.State == Completed && !suspicious(b.Manifest)
+		keep := k.any < max(minimum, 1) || complete && (newest || k.complete < max(minimum, 1)) || k.suspicious
+		k.any++
 		if complete {
+			k.complete++
 			newest = false
 		}
 		past := !b.ExpiresAt.IsZero() && b.ExpiresAt.Before(now)
-		if first || !past || complete && kept[b.ScheduleID] < minimum {
-			if complete {
-				kept[b.ScheduleID]++
-			}
-			continue
+		if past && !keep {
+			due = append(due, b)
 		}
+		k.suspicious = k.suspicious || !past && suspicious(b.Manifest)
+	}
+	slices.SortFunc(due, func(a, b Backup) int { return cmp.Or(a.ExpiresAt.Compare(b.ExpiresAt), cmp.Compare(a.ID, b.ID)) })
+	most := max(expiryLeast, len(list)/expiryShare) - recent
+	out := make([]string, 0, len(due))
+	for _, b := range due[:max(0, min(len(due), most))] {
 		out = append(out, b.ID)
 	}
-	if newest {
-		// None is complete: what there is, is all there is.
-		return nil
+	return out
+}
+
+// suspicious tells whether a run noted that there is far less than there was.
+func suspicious(m *repo.Manifest) bool {
+	return m != nil && slices.ContainsFunc(m.Parts, func(p repo.Part) bool {
+		return slices.ContainsFunc(p.Notes, func(n string) bool { return strings.HasPrefix(n, backup.Suspicious) })
+	})
+}
+
+// expiryOf is when a backup that a job made may go.
+func expiryOf(job *Job) (state.Expiry, bool) {
+	if job.Backup == nil || job.Backup.RetentionDays <= 0 || job.State != Completed && job.State != CompletedWithProblems {
+		return state.Expiry{}, false
 	}
-	slices.Reverse(out)
-	most := max(expiryLeast, len(list)/expiryShare) - recent
-	return out[:max(0, min(len(out), most))]
+	return state.Expiry{
+		BackupID: job.ID, ExpiresAt: job.CreatedAt.AddDate(0, 0, job.Backup.RetentionDays), ScheduleID: job.ScheduleID,
+	}, true
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -48,49 +49,33 @@ func (j *Jobs) Run(ctx context.Context) error {
 // begin starts all that may start, and says how long to sleep then.
 func (j *Jobs) begin(ctx context.Context, running *sync.WaitGroup) time.Duration {
 	for {
-		l, wait := j.startable(time.Now())
+		l, work, wait := j.startable(ctx, time.Now())
 		if l == nil {
 			if wait == 0 || wait > idle {
 				wait = idle
 			}
 			return wait
 		}
-		work, cancel := context.WithCancelCause(ctx)
-		j.mu.Lock()
-		l.cancel = cancel
-		j.mu.Unlock()
-		running.Go(func() {
-			defer cancel(nil)
-			j.execute(work, l)
-		})
+		running.Go(func() { j.execute(work, l) })
 	}
 }
 
-// execute runs one job to its end.
+// execute runs one job to its end. It owns it.
 func (j *Jobs) execute(ctx context.Context, l *live) {
-	kind := l.job.Kind
+	id, kind := l.job.ID, l.job.Kind
+	defer func(end context.CancelCauseFunc) { end(nil) }(l.cancel)
+	begun := time.Now()
 	j.change(l, func(job *Job) {
-		job.State, job.StartedAt, job.FinishedAt = InProgress, time.Now(), time.Time{}
+		job.State, job.StartedAt, job.FinishedAt = InProgress, begun, time.Time{}
 		job.Attempts++
 		job.ErrorCode, job.ErrorMessage = "", ""
 	})
-	j.log.Info("a job begins", "job", l.job.ID, "attempt", l.job.Attempts)
+	j.log.Info("a job begins", "job", id, "attempt", l.job.Attempts)
 	result, err := j.perform(ctx, l)
 	// The place is given back before the job is over for its watchers, so that
 	// who waited for it finds the way free.
 	j.release(kind)
-	var held *store.LockedError
-	switch {
-	case errors.As(err, &held) && ctx.Err() == nil && time.Since(l.job.CreatedAt) < patience:
-		j.again(l, held)
-		return
-	case errors.Is(context.Cause(ctx), errDraining) && err != nil:
-		j.finish(l, func(job *Job) {
-			result(job)
-			job.State, job.FinishedAt = Interrupted, ended(job.Kind)
-			job.ErrorCode, job.ErrorMessage = "interrupted", interruptedText(job.Kind)
-		})
-		j.log.Info("a job was interrupted", "job", l.job.ID)
+	if j.again(ctx, l, err) {
 		return
 	}
 	job := j.finish(l, func(job *Job) {
@@ -101,8 +86,11 @@ func (j *Jobs) execute(ctx context.Context, l *live) {
 			job.State = CompletedWithProblems
 		case err == nil:
 			job.State = Completed
+		case errors.Is(context.Cause(ctx), errDraining):
+			job.State, job.FinishedAt = Interrupted, ended(job.Kind)
+			job.ErrorCode, job.ErrorMessage = "interrupted", interruptedText(job.Kind)
 		case errors.Is(context.Cause(ctx), errCancelled):
-			job.State, job.ErrorCode, job.ErrorMessage = Cancelled, "cancelled", "somebody cancelled it"
+			job.State, job.ErrorCode, job.ErrorMessage = Cancelled, "cancelled", cancelledText
 		default:
 			job.State = Failed
 			job.ErrorCode, job.ErrorMessage = failure(err)
@@ -111,7 +99,7 @@ func (j *Jobs) execute(ctx context.Context, l *live) {
 	if err != nil {
 		j.log.Error("a job ended without success", "job", job.ID, "state", string(job.State), "error", err)
 	} else {
-		j.log.Info("a job is done", "job", job.ID, "state", string(job.State), "took", job.FinishedAt.Sub(job.StartedAt).Round(time.Millisecond).String())
+		j.log.Info("a job is done", "job", job.ID, "state", string(job.State), "took", time.Since(begun).Round(time.Millisecond).String())
 	}
 	j.follow(job)
 }
@@ -123,19 +111,34 @@ const (
 	pause    = 5 * time.Second
 )
 
-// again puts a job back to the head of the queue, as another process holds the
-// repository.
-func (j *Jobs) again(l *live, held *store.LockedError) {
+// again puts a job back to the head of the queue when it could not begin because
+// another process holds the repository.
+func (j *Jobs) again(ctx context.Context, l *live, err error) bool {
+	var held *store.LockedError
+	if !errors.As(err, &held) || ctx.Err() != nil {
+		return false
+	}
+	if l.held.IsZero() {
+		l.held = time.Now()
+	}
+	if time.Since(l.held) >= patience {
+		return false
+	}
 	j.change(l, func(job *Job) {
 		job.State = Pending
 		job.Attempts--
 		job.ErrorCode, job.ErrorMessage = "repository_in_use", fmt.Sprintf("it waits for the repository: %v", held)
 	})
 	j.mu.Lock()
+	defer j.mu.Unlock()
+	if ctx.Err() != nil {
+		return false // cancelled meanwhile; who did so waits for its end
+	}
 	l.cancel, l.read, l.notYet = nil, nil, time.Now().Add(pause)
-	j.queue = append([]*live{l}, j.queue...)
-	j.mu.Unlock()
+	j.queue = slices.Insert(j.queue, 0, l)
+	j.observe()
 	j.nudge()
+	return true
 }
 
 // ended is when an interrupted job is over: a backup is not, it goes on.

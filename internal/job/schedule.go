@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/generalbots/backupd/internal/state"
 )
@@ -33,6 +34,8 @@ func (j *Jobs) CreateSchedule(ctx context.Context, c ScheduleChange, by By) (Sch
 		ID: "schedule" + strings.TrimPrefix(id, string(KindBackup)), Type: "incremental", Timezone: j.o.Zone.String(),
 		Enabled: true, Actor: by.Actor, CreatedAt: now, LastDue: now,
 	}
+	j.timetable.Lock()
+	defer j.timetable.Unlock()
 	j.mu.Lock()
 	full := len(j.schedules) >= maxSchedules
 	j.mu.Unlock()
@@ -44,21 +47,31 @@ func (j *Jobs) CreateSchedule(ctx context.Context, c ScheduleChange, by By) (Sch
 
 // UpdateSchedule changes one. ErrNotFound, *InvalidError.
 func (j *Jobs) UpdateSchedule(ctx context.Context, id string, c ScheduleChange, by By) (Schedule, error) {
-	j.mu.Lock()
-	s, ok := j.schedules[id]
-	j.mu.Unlock()
-	if !ok {
-		return Schedule{}, fmt.Errorf("schedule %.80q: %w", id, ErrNotFound)
+	j.timetable.Lock()
+	defer j.timetable.Unlock()
+	s, err := j.schedule(id)
+	if err != nil {
+		return Schedule{}, err
 	}
-	changed := *s
 	if c.Cron != nil || c.Timezone != nil || c.Enabled != nil && *c.Enabled && !s.Enabled {
 		// What was missed under other times, or while it was paused, is not
 		// caught up.
-		changed.LastDue = time.Now().UTC()
+		s.LastDue = time.Now().UTC()
 	}
-	return j.putSchedule(changed, c, by)
+	return j.putSchedule(s, c, by)
 }
 
+func (j *Jobs) schedule(id string) (state.Schedule, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s, ok := j.schedules[id]
+	if !ok {
+		return state.Schedule{}, fmt.Errorf("schedule %.80q: %w", id, ErrNotFound)
+	}
+	return *s, nil
+}
+
+// putSchedule makes the changes. timetable is held.
 func (j *Jobs) putSchedule(s state.Schedule, c ScheduleChange, by By) (Schedule, error) {
 	set(&s.Name, c.Name)
 	set(&s.Cron, c.Cron)
@@ -81,8 +94,8 @@ func (j *Jobs) putSchedule(s state.Schedule, c ScheduleChange, by By) (Schedule,
 	if _, err := time.LoadLocation(s.Timezone); err != nil || s.Timezone == "Local" {
 		return Schedule{}, &InvalidError{"timezone", fmt.Sprintf("%q is no time zone; give UTC or one such as Europe/Berlin", s.Timezone)}
 	}
-	if len(s.Name) > maxScheduleName {
-		return Schedule{}, &InvalidError{"name", fmt.Sprintf("longer than %d bytes", maxScheduleName)}
+	if len(s.Name) > maxScheduleName || !utf8.ValidString(s.Name) {
+		return Schedule{}, &InvalidError{"name", fmt.Sprintf("it is longer than %d bytes, or no UTF-8", maxScheduleName)}
 	}
 	r := requestOf(&s)
 	if err := j.checkBackup(&r); err != nil {
@@ -102,7 +115,7 @@ func (j *Jobs) putSchedule(s state.Schedule, c ScheduleChange, by By) (Schedule,
 	j.mu.Lock()
 	j.schedules[s.ID] = &s
 	j.mu.Unlock()
-	return j.shown(s, time.Now()), nil
+	return j.Schedule(s.ID)
 }
 
 func set[T any](dst, src *T) {
@@ -113,11 +126,10 @@ func set[T any](dst, src *T) {
 
 // DeleteSchedule removes one. What it has made stays. ErrNotFound.
 func (j *Jobs) DeleteSchedule(ctx context.Context, id string) error {
-	j.mu.Lock()
-	_, ok := j.schedules[id]
-	j.mu.Unlock()
-	if !ok {
-		return fmt.Errorf("schedule %.80q: %w", id, ErrNotFound)
+	j.timetable.Lock()
+	defer j.timetable.Unlock()
+	if _, err := j.schedule(id); err != nil {
+		return err
 	}
 	if err := j.st.DeleteSchedule(id); err != nil && !errors.Is(err, state.ErrNotFound) {
 		return err
@@ -130,6 +142,25 @@ func (j *Jobs) DeleteSchedule(ctx context.Context, id string) error {
 
 // Schedules returns all, oldest first.
 func (j *Jobs) Schedules() ([]Schedule, error) {
+	list := j.timetabled()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	good := make(map[string]time.Time, len(list))
+	for _, job := range j.backups {
+		if job.succeeded() && job.FinishedAt.After(good[job.ScheduleID]) {
+			good[job.ScheduleID] = job.FinishedAt
+		}
+	}
+	now := time.Now()
+	out := make([]Schedule, 0, len(list))
+	for _, s := range list {
+		out = append(out, j.shown(s, now, good[s.ID]))
+	}
+	return out, nil
+}
+
+// timetabled copies all schedules, oldest first.
+func (j *Jobs) timetabled() []state.Schedule {
 	j.mu.Lock()
 	list := make([]state.Schedule, 0, len(j.schedules))
 	for _, s := range j.schedules {
@@ -137,45 +168,41 @@ func (j *Jobs) Schedules() ([]Schedule, error) {
 	}
 	j.mu.Unlock()
 	slices.SortFunc(list, func(a, b state.Schedule) int { return cmp.Compare(a.ID, b.ID) })
-	now := time.Now()
-	out := make([]Schedule, 0, len(list))
-	for _, s := range list {
-		out = append(out, j.shown(s, now))
-	}
-	return out, nil
+	return list
 }
 
 // Schedule returns one. ErrNotFound.
 func (j *Jobs) Schedule(id string) (Schedule, error) {
-	j.mu.Lock()
-	s, ok := j.schedules[id]
-	j.mu.Unlock()
-	if !ok {
-		return Schedule{}, fmt.Errorf("schedule %.80q: %w", id, ErrNotFound)
+	s, err := j.schedule(id)
+	if err != nil {
+		return Schedule{}, err
 	}
-	return j.shown(*s, time.Now()), nil
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var good time.Time
+	for _, job := range j.backups {
+		if job.ScheduleID == id && job.succeeded() && job.FinishedAt.After(good) {
+			good = job.FinishedAt
+		}
+	}
+	return j.shown(s, time.Now(), good), nil
 }
 
-// shown is a schedule with what is known of its runs.
-func (j *Jobs) shown(s state.Schedule, now time.Time) Schedule {
+func (job *Job) succeeded() bool { return job.State == Completed || job.State == CompletedWithProblems }
+
+// shown is a schedule with what is known of its runs. mu is held.
+func (j *Jobs) shown(s state.Schedule, now, good time.Time) Schedule {
 	out := Schedule{
 		ID: s.ID, Name: s.Name, Cron: s.Cron, Type: s.Type, Timezone: s.Timezone,
 		IncludeFiles: unlessFalse(s.IncludeFiles), IncludeDatabase: unlessFalse(s.IncludeDatabase), Sources: s.Sources, Tags: s.Tags,
 		RetentionDays: s.RetentionDays, Enabled: s.Enabled, CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt,
-		LastRun: s.LastRun, LastBackupID: s.LastBackupID,
+		LastRun: s.LastRun, LastBackupID: s.LastBackupID, LastSuccess: good,
 	}
 	if s.Enabled {
 		out.NextRun = next(&s, now)
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	if job, ok := j.backups[s.LastBackupID]; ok {
 		out.LastStatus = string(job.State)
-	}
-	for _, job := range j.backups {
-		if job.ScheduleID == s.ID && (job.State == Completed || job.State == CompletedWithProblems) && job.FinishedAt.After(out.LastSuccess) {
-			out.LastSuccess = job.FinishedAt
-		}
 	}
 	return out
 }
@@ -203,24 +230,27 @@ func requestOf(s *state.Schedule) BackupRequest {
 	}
 }
 
+// clockSlack is how far a clock may go back and nothing is made of it: what was
+// run is not run again. Further back, a schedule goes on from what the clock
+// says now, or it would wait until the time that was never true has come.
+const clockSlack = time.Hour
+
 // due queues a backup for every schedule whose time has come. Whatever was
 // missed, while the daemon was down or asleep, is caught up by one run; a
-// schedule whose last run is not over yet is passed over.
+// schedule whose last run is not over yet is passed over. It returns when the
+// next one comes.
 func (j *Jobs) due(now time.Time) (earliest time.Time) {
-	j.mu.Lock()
-	list := make([]state.Schedule, 0, len(j.schedules))
-	for _, s := range j.schedules {
-		if s.Enabled {
-			list = append(list, *s)
+	for _, s := range j.timetabled() {
+		if !s.Enabled {
+			continue
 		}
-	}
-	j.mu.Unlock()
-	slices.SortFunc(list, func(a, b state.Schedule) int { return cmp.Compare(a.ID, b.ID) })
-	for _, s := range list {
-		// A clock that went back past the last time makes nobody run twice.
+		if s.LastDue.After(now.Add(clockSlack)) {
+			j.setBack(s.ID, now)
+			s.LastDue = now
+		}
 		at := next(&s, s.LastDue)
 		if !at.IsZero() && !at.After(now) {
-			j.launch(s, now)
+			j.launch(s.ID, now)
 			at = next(&s, now)
 		}
 		if !at.IsZero() && (earliest.IsZero() || at.Before(earliest)) {
@@ -230,9 +260,34 @@ func (j *Jobs) due(now time.Time) (earliest time.Time) {
 	return earliest
 }
 
+// setBack has a schedule go on from now whose last run lies in the future.
+func (j *Jobs) setBack(id string, now time.Time) {
+	j.timetable.Lock()
+	defer j.timetable.Unlock()
+	s, err := j.schedule(id)
+	if err != nil || !s.LastDue.After(now.Add(clockSlack)) {
+		return
+	}
+	j.log.Warn("the clock went back: a schedule goes on from now", "schedule", id, "last_run", s.LastDue)
+	s.LastDue = now.UTC()
+	if err := j.st.PutSchedule(s); err != nil {
+		j.log.Error("a schedule could not be written down", "schedule", id, "error", err)
+	}
+	j.replace(&s)
+}
+
 // launch queues the backup of a schedule and moves the schedule on, both or
 // neither.
-func (j *Jobs) launch(s state.Schedule, now time.Time) {
+func (j *Jobs) launch(id string, now time.Time) {
+	j.timetable.Lock()
+	defer j.timetable.Unlock()
+	s, err := j.schedule(id)
+	if err != nil || !s.Enabled {
+		return // changed a moment ago
+	}
+	if at := next(&s, s.LastDue); at.IsZero() || at.After(now) {
+		return
+	}
 	s.LastDue = now.UTC()
 	j.mu.Lock()
 	l := j.live[s.LastBackupID]
@@ -246,12 +301,9 @@ func (j *Jobs) launch(s state.Schedule, now time.Time) {
 			return tx.PutSchedule(s)
 		}}, now)
 		if err == nil {
-			j.mu.Lock()
-			if _, ok := j.schedules[s.ID]; ok {
-				j.schedules[s.ID] = &s
-			}
-			j.mu.Unlock()
+			j.replace(&s)
 			j.log.Info("a schedule asks for a backup", "schedule", s.ID, "backup", job.ID)
+			j.acted(Act{Actor: "schedule", Action: "backup.create", Resource: job.ID, Detail: s.ID})
 			return
 		}
 		j.log.Error("a scheduled backup could not be queued", "schedule", s.ID, "error", err)
@@ -262,11 +314,13 @@ func (j *Jobs) launch(s state.Schedule, now time.Time) {
 	}
 	if err := j.st.PutSchedule(s); err != nil {
 		j.log.Error("a schedule could not be written down", "schedule", s.ID, "error", err)
-		return
 	}
+	j.replace(&s)
+}
+
+// replace shows a schedule as it is now. timetable is held.
+func (j *Jobs) replace(s *state.Schedule) {
 	j.mu.Lock()
-	if _, ok := j.schedules[s.ID]; ok {
-		j.schedules[s.ID] = &s
-	}
+	j.schedules[s.ID] = s
 	j.mu.Unlock()
 }

@@ -3,7 +3,9 @@ package job
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
+	"time"
 
 	"github.com/generalbots/backupd/internal/backup"
 	"github.com/generalbots/backupd/internal/source"
@@ -23,8 +25,8 @@ func (j *Jobs) openSources(ctx context.Context, chosen []Source) (parts []backup
 		for _, p := range s.Paths {
 			part.Paths = append(part.Paths, []byte(p))
 		}
-		from := &lateSource{open: func(ctx context.Context) (source.Source, func(), error) { return j.openSource(ctx, s) }}
-		closers = append(closers, func() { from.Close() })
+		from := &lateSource{open: func(ctx context.Context) (source.Source, func() error, error) { return j.openSource(ctx, s) }}
+		closers = append(closers, func() { _ = from.Close() }) // an error of the run is told already
 		parts = append(parts, backup.Part{Part: part, From: from})
 	}
 	return parts, func() {
@@ -44,50 +46,69 @@ func profile(s Source) string {
 	return "database"
 }
 
-// openSource runs the hook that comes before a source and opens it. The
-// function it returns ends it and runs the hook that comes after.
-func (j *Jobs) openSource(ctx context.Context, s Source) (source.Source, func(), error) {
-	after := func() {
+// openSource runs the command that comes before a source and opens it. The
+// function it returns ends it and runs the command that comes after, which runs
+// also when the part fails.
+func (j *Jobs) openSource(ctx context.Context, s Source) (src source.Source, end func() error, err error) {
+	after := func() error {
 		if len(s.After) == 0 {
-			return
+			return nil
 		}
-		if err := source.RunHook(context.WithoutCancel(ctx), s.After); err != nil {
-			j.log.Error("the command after a source ended badly", "source", s.Name, "error", err)
+		ctx, cancel := hurried(ctx)
+		defer cancel()
+		if err := source.RunHook(ctx, s.After); err != nil {
+			return fmt.Errorf("after it: %w", err)
 		}
+		return nil
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, after())
+		}
+	}()
 	if len(s.Before) > 0 {
 		if err := source.RunHook(ctx, s.Before); err != nil {
-			after()
-			return nil, nil, err
+			return nil, nil, fmt.Errorf("before it: %w", err)
 		}
 	}
 	switch s.Kind {
 	case "files":
 		src, err := source.NewFiles(source.FilesOptions{Paths: s.Paths, Exclude: s.Exclude, ExcludeCaches: s.ExcludeCaches, OneFileSystem: s.OneFileSystem})
-		if err != nil {
-			after()
-			return nil, nil, err
-		}
-		return src, after, nil
+		return src, after, err
 	case "sqlite":
 		src, err := source.NewSQLite(source.SQLiteOptions{Paths: s.Paths, Staging: j.o.Staging})
 		if err != nil {
-			after()
 			return nil, nil, err
 		}
-		return src, func() { src.Close(); after() }, nil
+		return src, func() error { return errors.Join(src.Close(), after()) }, nil
 	}
-	after()
-	return nil, nil, errors.New("sources of kind " + s.Kind + " are not supported by this version")
+	return nil, nil, fmt.Errorf("sources of kind %s are not supported by this version", s.Kind)
+}
+
+// hurry is how long the command after a source has when the run is being
+// stopped. With it a stop stays within the ten seconds it may take.
+const hurry = 5 * time.Second
+
+// hurried is a context that ends some time after ctx does.
+func hurried(ctx context.Context) (context.Context, context.CancelFunc) {
+	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(hurry):
+			cancel()
+		case <-late.Done():
+		}
+	})
+	return late, func() { stop(); cancel() }
 }
 
 // lateSource opens what it stands for when it is scanned, so that each part is
 // captured when its turn comes, and what can not be opened is an error of its
 // scan. It is scanned once.
 type lateSource struct {
-	open func(context.Context) (source.Source, func(), error)
+	open func(context.Context) (source.Source, func() error, error)
 	source.Source
-	end func()
+	end func() error
 }
 
 // Scan opens the source and scans it.
@@ -107,13 +128,15 @@ func (s *lateSource) Scan(ctx context.Context) iter.Seq2[source.Entry, error] {
 	}
 }
 
-// Close ends the source, and runs the command that comes after it.
+// Close ends the source, and runs the command that comes after it. The run
+// notes its error.
 func (s *lateSource) Close() error {
-	if s.end != nil {
-		s.end()
-		s.end = nil
+	if s.end == nil {
+		return nil
 	}
-	return nil
+	end := s.end
+	s.end = nil
+	return end()
 }
 
 // Remarks are those of the source, once it was opened.

@@ -2,10 +2,10 @@ package job
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/generalbots/backupd/internal/state"
-	"github.com/generalbots/backupd/repo"
 )
 
 // scheduler is who asks for jobs that nobody asked for.
@@ -14,6 +14,7 @@ const scheduler = "backupd"
 const (
 	upkeepEvery = time.Minute // expiry, space and verification are looked at
 	shortEvery  = time.Hour   // gc for want of space
+	verifyAgain = time.Hour   // a verification that came to nothing is tried again
 	keepJobs    = 400 * 24 * time.Hour
 	keepLast    = 10_000
 )
@@ -21,9 +22,8 @@ const (
 // upkeep makes jobs of schedules, and sees to expiry, space and verification,
 // until ctx ends.
 func (j *Jobs) upkeep(ctx context.Context) {
-	var looked, lastShort time.Time
-	lastGC := time.Now()
-	for {
+	var looked, short time.Time
+	for ctx.Err() == nil {
 		now := time.Now()
 		wake := now.Add(idle)
 		if at := j.due(now); !at.IsZero() && at.Before(wake) {
@@ -31,33 +31,59 @@ func (j *Jobs) upkeep(ctx context.Context) {
 		}
 		if now.Sub(looked) >= upkeepEvery || now.Before(looked) {
 			looked = now
-			j.expire(now)
-			j.prune(now)
-			if j.collectDue(ctx, now, &lastGC, &lastShort) {
-				j.ask(ctx, func() (Job, error) { return j.GC(ctx, By{Actor: scheduler}) })
-			}
-			if j.verifyDue(now) {
-				j.ask(ctx, func() (Job, error) {
-					return j.enqueue(Job{Kind: KindVerify, CreatedAt: now}, By{Actor: scheduler})
-				})
-			}
+			j.look(ctx, now, &short)
 		}
+		// A time of the wall clock would wait through a jump of the clock.
+		timer := time.NewTimer(max(wake.Sub(now), time.Millisecond))
 		select {
-		case <-time.After(time.Until(wake)):
+		case <-timer.C:
 		case <-ctx.Done():
-			return
+			timer.Stop()
 		}
 	}
 }
 
-func (j *Jobs) ask(ctx context.Context, f func() (Job, error)) {
-	if _, err := f(); err != nil && ctx.Err() == nil {
-		j.log.Error("upkeep could not be queued", "error", err)
+// look does what upkeep does once a minute.
+func (j *Jobs) look(ctx context.Context, now time.Time, short *time.Time) {
+	if err := j.refresh(ctx); err != nil && ctx.Err() == nil {
+		j.log.Error("what other processes did to the repository can not be seen", "error", err)
+	}
+	j.rewrite()
+	j.expire(ctx, now)
+	j.prune(now)
+	if j.collectDue(ctx, now, short) {
+		j.ask(ctx, "gc.create", func() (Job, error) { return j.GC(ctx, By{Actor: scheduler}) })
+	}
+	if j.verifyDue(now) {
+		j.ask(ctx, "verify.create", func() (Job, error) {
+			return j.enqueue(Job{Kind: KindVerify, CreatedAt: now}, By{Actor: scheduler})
+		})
+	}
+}
+
+func (j *Jobs) ask(ctx context.Context, action string, f func() (Job, error)) {
+	job, err := f()
+	if err != nil {
+		if ctx.Err() == nil {
+			j.log.Error("upkeep could not be queued", "action", action, "error", err)
+		}
+		return
+	}
+	j.mu.Lock()
+	j.lastOf(&job)
+	j.mu.Unlock()
+	j.acted(Act{Actor: scheduler, Action: action, Resource: job.ID})
+}
+
+// acted tells who keeps the audit.
+func (j *Jobs) acted(a Act) {
+	if j.o.Auditor != nil {
+		j.o.Auditor.Acted(a)
 	}
 }
 
 // expire forgets what is past its time.
-func (j *Jobs) expire(now time.Time) {
+func (j *Jobs) expire(ctx context.Context, now time.Time) {
 	deletions, err := j.st.Deletions()
 	if err != nil {
 		j.log.Error("what expired lately can not be read; nothing expires", "error", err)
@@ -76,42 +102,85 @@ func (j *Jobs) expire(now time.Time) {
 		}
 	}
 	for _, id := range expired(made, now, j.o.Minimum, recent) {
-		if err := j.Delete(context.Background(), id, By{Actor: scheduler}); err != nil {
+		err := j.Delete(ctx, id, By{Actor: scheduler})
+		var busy *BusyError
+		switch {
+		case errors.As(err, &busy):
+			// It is being restored: there is time.
+		case err != nil:
 			j.log.Error("a backup is past its time and could not be forgotten", "backup", id, "error", err)
-			continue
+		default:
+			j.log.Info("a backup is past its time", "backup", id)
+			j.acted(Act{Actor: scheduler, Action: "backup.expire", Resource: id})
 		}
-		j.log.Info("a backup is past its time", "backup", id)
 	}
 }
 
 // prune drops records of jobs nobody asks for any more.
 func (j *Jobs) prune(now time.Time) {
 	before := now.Add(-keepJobs)
-	if _, err := j.st.PruneJobs(before, keepLast); err != nil {
+	n, err := j.st.PruneJobs(before, keepLast)
+	if err != nil {
 		j.log.Error("old jobs could not be dropped", "error", err)
 		return
+	}
+	if n > 0 {
+		j.dropPruned()
 	}
 	if _, err := j.st.PruneDeletions(before); err != nil {
 		j.log.Error("old deletions could not be dropped", "error", err)
 	}
 }
 
-// collectDue tells whether space is to be reclaimed now.
-func (j *Jobs) collectDue(ctx context.Context, now time.Time, last, lastShort *time.Time) bool {
-	if len(j.repo.Forgotten()) == 0 {
+// dropPruned forgets in memory what was pruned from the state file.
+func (j *Jobs) dropPruned() {
+	j.mu.Lock()
+	var over []string
+	for id, job := range j.backups {
+		if _, kept := j.unwritten[id]; !kept && !job.FinishedAt.IsZero() {
+			over = append(over, id)
+		}
+	}
+	j.mu.Unlock()
+	for _, id := range over {
+		if _, err := j.st.Job(id); errors.Is(err, state.ErrNotFound) {
+			j.mu.Lock()
+			delete(j.backups, id)
+			j.mu.Unlock()
+		}
+	}
+}
+
+// collectDue tells whether space is to be reclaimed now: when there is some, and
+// it is time, or there is too little left.
+func (j *Jobs) collectDue(ctx context.Context, now time.Time, short *time.Time) bool {
+	j.mu.Lock()
+	last := j.latest[KindGC]
+	waste := len(j.repo.Forgotten()) > 0
+	for _, job := range j.backups {
+		// What such a run stored is of use to the next one only.
+		waste = waste || (job.State == Failed || job.State == Cancelled) && job.FinishedAt.After(last)
+	}
+	if last.IsZero() || last.After(now.Add(clockSlack)) {
+		last = now
+		j.latest[KindGC] = now
+	}
+	j.mu.Unlock()
+	if !waste {
 		return false
 	}
 	if j.o.GC.Cron != "" {
 		fields, err := fieldsOf(j.o.GC.Cron)
-		if at := nextRun(fields, *last, j.o.Zone); err == nil && !at.IsZero() && !at.After(now) {
-			*last = now
-			return true
+		if err == nil {
+			if at := nextRun(fields, last, j.o.Zone); !at.IsZero() && !at.After(now) {
+				return true
+			}
 		}
 	}
-	if j.o.GC.MinFree > 0 && now.Sub(*lastShort) >= shortEvery {
+	if since := now.Sub(*short); j.o.GC.MinFree > 0 && (since >= shortEvery || since < 0) {
 		space, err := j.repo.Space(ctx)
 		if err == nil && space.Free < j.o.GC.MinFree {
-			*lastShort = now
+			*short = now
 			return true
 		}
 	}
@@ -134,46 +203,32 @@ func (j *Jobs) verifyDue(now time.Time) bool {
 			return false
 		}
 	}
-	return now.Sub(j.lastVerified(snaps)) >= j.o.Verify.Every
-}
-
-// lastVerified is when a backup was verified last, or the first one made. mu is
-// held.
-func (j *Jobs) lastVerified(snaps []*repo.Snapshot) time.Time {
 	last := snaps[0].FinishedAt
 	for _, s := range snaps {
-		if v := j.verification(s.ID); v.At.After(last) {
+		if v := j.verified[s.ID]; v.At.After(last) {
 			last = v.At
 		}
 	}
-	return last
-}
-
-// noteExpiry writes down when a backup that was made may go.
-func (j *Jobs) noteExpiry(job *Job) error {
-	if job.Backup == nil || job.Backup.RetentionDays <= 0 {
-		return nil
+	if tried := now.Sub(j.latest[KindVerify]); tried >= 0 && tried < verifyAgain {
+		return false
 	}
-	e := state.Expiry{BackupID: job.ID, ExpiresAt: job.CreatedAt.AddDate(0, 0, job.Backup.RetentionDays), ScheduleID: job.ScheduleID}
-	if err := j.st.PutExpiry(e); err != nil {
-		return err
-	}
-	j.mu.Lock()
-	j.expiries[job.ID] = e
-	j.mu.Unlock()
-	return nil
+	return now.Sub(last) >= j.o.Verify.Every || last.After(now.Add(clockSlack))
 }
 
 // follow sees to what comes after a job.
 func (j *Jobs) follow(job Job) {
-	if job.Kind == KindBackup && job.Snapshot != nil {
-		if err := j.noteExpiry(&job); err != nil {
-			j.log.Error("when a backup expires could not be written down: it is kept", "backup", job.ID, "error", err)
+	if job.Kind != KindBackup || !job.succeeded() || !j.o.Verify.AfterBackup {
+		return
+	}
+	j.mu.Lock()
+	for _, l := range j.queue {
+		if l.job.Kind == KindVerify {
+			j.mu.Unlock()
+			return // it reads all there is when its turn comes, this backup too
 		}
 	}
-	if job.Kind == KindBackup && job.Snapshot != nil && j.o.Verify.AfterBackup {
-		if _, err := j.enqueue(Job{Kind: KindVerify, BackupID: job.ID, CreatedAt: time.Now()}, By{Actor: scheduler}); err != nil {
-			j.log.Error("the verification of a backup could not be queued", "backup", job.ID, "error", err)
-		}
+	j.mu.Unlock()
+	if _, err := j.enqueue(Job{Kind: KindVerify, BackupID: job.ID, CreatedAt: time.Now()}, By{Actor: scheduler}); err != nil && !errors.Is(err, ErrClosing) {
+		j.log.Error("the verification of a backup could not be queued", "backup", job.ID, "error", err)
 	}
 }

@@ -18,7 +18,8 @@ import (
 func (j *Jobs) backup(ctx context.Context, l *live) (func(*Job), error) {
 	for _, s := range j.repo.Snapshots() {
 		if s.ID == l.job.ID {
-			return func(job *Job) { job.Snapshot = &s.Manifest }, nil
+			m := s.Manifest
+			return func(job *Job) { job.Snapshot = &m }, nil
 		}
 	}
 	j.mu.Lock()
@@ -31,11 +32,9 @@ func (j *Jobs) backup(ctx context.Context, l *live) (func(*Job), error) {
 	defer closeAll()
 	var prog backup.Progress
 	total := j.expected(parts)
-	j.mu.Lock()
-	l.read = func() Progress {
+	j.watching(l, func() Progress {
 		return Progress{Phase: "backup", Files: prog.Files.Load(), Bytes: prog.Bytes.Load(), BytesTotal: total, Problems: prog.Problems.Load()}
-	}
-	j.mu.Unlock()
+	})
 	rep, err := backup.Run(ctx, j.repo, parts, backup.Options{
 		ID: l.job.ID, CreatedAt: l.job.CreatedAt, Type: backup.Type(l.job.Backup.Type), Host: j.o.Host, Tags: l.job.Backup.Tags,
 	}, &prog)
@@ -45,28 +44,25 @@ func (j *Jobs) backup(ctx context.Context, l *live) (func(*Job), error) {
 	for _, note := range rep.Notes {
 		j.log.Info("about a backup", "job", l.job.ID, "note", note)
 	}
-	return func(job *Job) {
-		job.Snapshot = rep.Snapshot
-		if last := l.read(); job.Progress == nil {
-			job.Progress = &last
-		}
-	}, nil
+	light := *rep.Snapshot
+	light.Problems = nil
+	return func(job *Job) { job.Snapshot = &light }, nil
 }
 
-// expected is what the latest snapshot of the same parts held.
+// expected is what the latest snapshots of the same parts held.
 func (j *Jobs) expected(parts []backup.Part) (bytesTotal int64) {
 	snaps := j.repo.Snapshots()
 	for i := range parts {
 		for _, s := range slices.Backward(snaps) {
+			if s.Host != j.o.Host {
+				continue
+			}
 			at := slices.IndexFunc(s.Parts, func(p repo.Part) bool {
 				return !p.Failed && p.Source == parts[i].Source && slices.EqualFunc(p.Paths, parts[i].Paths, bytes.Equal)
 			})
 			if at >= 0 {
 				bytesTotal += s.Parts[at].Counts.BytesTotal
 				break
-			}
-			if s.Host != j.o.Host {
-				continue
 			}
 		}
 	}
@@ -104,31 +100,23 @@ func (j *Jobs) restore(ctx context.Context, l *live) (func(*Job), error) {
 		defer to.Close()
 	}
 	var prog restore.Progress
-	j.mu.Lock()
-	l.read = func() Progress {
+	j.watching(l, func() Progress {
 		return Progress{
 			Phase: prog.Phase().String(), Files: prog.Files.Load(), FilesTotal: prog.TotalFiles.Load(),
 			Bytes: prog.Bytes.Load(), BytesTotal: prog.TotalBytes.Load(), Problems: prog.Problems.Load(),
 		}
-	}
-	j.mu.Unlock()
+	})
 	rep, err := restore.Run(ctx, j.repo, m, to, o, &prog)
-	return func(job *Job) {
-		job.RestoreReport = rep
-		last := l.read()
-		job.Progress = &last
-	}, err
+	return func(job *Job) { job.RestoreReport = rep }, err
 }
 
 // verify reads all of the repository again and writes down of each backup
 // whether it can be restored.
 func (j *Jobs) verify(ctx context.Context, l *live) (func(*Job), error) {
 	var prog repo.CheckProgress
-	j.mu.Lock()
-	l.read = func() Progress {
+	j.watching(l, func() Progress {
 		return Progress{Phase: "verify", Files: prog.Packs.Load(), FilesTotal: prog.TotalPacks.Load(), Bytes: prog.Bytes.Load(), BytesTotal: prog.TotalBytes.Load()}
-	}
-	j.mu.Unlock()
+	})
 	snaps := j.repo.Snapshots()
 	rep, err := j.repo.Check(ctx, repo.CheckOptions{ReadData: true}, &prog)
 	if err != nil {
@@ -143,15 +131,13 @@ func (j *Jobs) verify(ctx context.Context, l *live) (func(*Job), error) {
 // collect reclaims space.
 func (j *Jobs) collect(ctx context.Context, l *live) (func(*Job), error) {
 	var prog repo.GCProgress
-	j.mu.Lock()
-	l.read = func() Progress {
+	j.watching(l, func() Progress {
 		p := Progress{Phase: "gc", Bytes: prog.Moved.Load() + prog.Deleted.Load(), Files: prog.Packs.Load(), FilesTotal: prog.TotalPacks.Load()}
 		if phase := prog.Phase.Load(); phase != nil {
 			p.Phase = *phase
 		}
 		return p
-	}
-	j.mu.Unlock()
+	})
 	rep, err := j.repo.GC(ctx, repo.GCOptions{}, &prog)
 	return func(job *Job) { job.GCReport = rep }, err
 }

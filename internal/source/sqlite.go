@@ -57,6 +57,9 @@ type copied struct {
 
 const defaultBusy = time.Minute
 
+// StagedPrefix begins the names of what this package makes in staging directories.
+const StagedPrefix = "backupd-staged-"
+
 // NewSQLite checks the options; it does not look at the databases.
 func NewSQLite(o SQLiteOptions) (*SQLite, error) {
 	f, err := NewFiles(FilesOptions{Paths: o.Paths})
@@ -114,7 +117,7 @@ func (s *SQLite) copy(ctx context.Context, path string) (err error) {
 	if !before.Mode().IsRegular() {
 		return errors.New("it is no regular file")
 	}
-	f, err := os.CreateTemp(s.options.Staging, "sqlite-*.db")
+	f, err := os.CreateTemp(s.options.Staging, StagedPrefix+"*.db")
 	if err != nil {
 		return err
 	}
