@@ -2,19 +2,19 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/generalbots/backupd/api"
 	"github.com/generalbots/backupd/internal/auth"
 	"github.com/generalbots/backupd/internal/config"
 	"github.com/generalbots/backupd/internal/durable"
@@ -56,8 +56,9 @@ type daemon struct {
 	jobs     *job.Jobs
 	metrics  *metrics.Metrics
 	observer *observer
-	handler  http.Handler
+	server   *api.Server
 
+	mute   atomic.Bool    // it does not answer itself
 	mu     sync.Mutex     // guards what follows
 	config *config.Config // in force
 }
@@ -123,12 +124,12 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		Staging: filepath.Join(c.StateDir, preparedName), Program: "backupd " + version, Minimum: c.Retention.Minimum,
 		GC:      job.GCPolicy{Cron: gcCron(c), MinFree: int64(c.GC.MinFree)},
 		Verify:  job.VerifyPolicy{AfterBackup: c.Verify.AfterBackup, Every: c.Verify.Every},
-		Readers: c.Limits.ParallelRestores, Waiting: c.Limits.QueuedJobs, Observer: d.observer, Logger: d.log,
+		Readers: c.Limits.ParallelRestores, Waiting: c.Limits.QueuedJobs, Observer: d.observer, Auditor: d.trail, Logger: d.log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	if d.handler, err = d.routes(c); err != nil {
+	if d.server, err = api.New(d.apiOptions(c)); err != nil {
 		return nil, err
 	}
 	// A passphrase took hundreds of megabytes for a moment, which go back before the limit counts.
@@ -157,14 +158,12 @@ func (d *daemon) openRepository(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	d.closes(lock.Close)
-	var certificate func() *tls.Certificate
 	if c.TLS != nil {
 		if err := d.certs.load(c.TLS); err != nil {
 			return err
 		}
-		certificate = d.certs.now.Load
 	}
-	if d.listener, err = listen(ctx, c, certificate); err != nil {
+	if d.listener, err = listen(ctx, c); err != nil {
 		return err
 	}
 	d.address = d.listener.Addr()

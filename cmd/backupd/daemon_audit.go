@@ -11,6 +11,7 @@ import (
 	"github.com/generalbots/backupd/crypto"
 	"github.com/generalbots/backupd/internal/auth"
 	"github.com/generalbots/backupd/internal/durable"
+	"github.com/generalbots/backupd/internal/job"
 )
 
 // auditHeadName is the note of the last record of the audit log, in the state directory; maxAuditHead bounds it in bytes.
@@ -24,6 +25,7 @@ const (
 type trail struct {
 	*auth.Audit
 	dir *durable.OSFS
+	log *slog.Logger
 
 	mu    sync.Mutex
 	noted auth.AuditHead // guarded by mu
@@ -41,7 +43,7 @@ func openTrail(dir *durable.OSFS, key crypto.Key, log *slog.Logger) (*trail, err
 	if err != nil {
 		return nil, err
 	}
-	t := &trail{Audit: a, dir: dir}
+	t := &trail{Audit: a, dir: dir, log: log}
 	report, err := auth.VerifyAudit(dir, auth.AuditFileName, key, &known)
 	if err == nil && (report.Head != a.Head() || known.Records > report.Head.Records) {
 		err = fmt.Errorf("the audit log has lost its end: record %d was noted as written, the last one there is %d; move %s and %s away as evidence to begin a new one",
@@ -94,6 +96,13 @@ func (t *trail) note() error {
 	}
 	t.noted = head
 	return nil
+}
+
+// Acted writes down what the daemon does of its own accord. It is done also when that can not be written.
+func (t *trail) Acted(a job.Act) {
+	if err := t.Append(auth.Record{Actor: a.Actor, Role: "daemon", Action: a.Action, Resource: a.Resource, Outcome: "ok", Detail: a.Detail}); err != nil {
+		t.log.Error("the audit log could not be written", "action", a.Action, "resource", a.Resource, "error", err)
+	}
 }
 
 // Close notes the end and closes the log.

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"time"
 
+	"github.com/generalbots/backupd/api"
 	"github.com/generalbots/backupd/internal/auth"
 	"github.com/generalbots/backupd/internal/config"
 	"github.com/generalbots/backupd/internal/job"
@@ -58,4 +60,25 @@ func gcCron(c *config.Config) string {
 		return ""
 	}
 	return c.GC.Schedule
+}
+
+// apiOptions are those of the API over what is open.
+func (d *daemon) apiOptions(c *config.Config) api.Options {
+	o := api.Options{
+		Jobs: d.jobs, Repo: d.repo, State: d.state, Auth: d.auth, Audit: d.trail, Metrics: d.metrics.Handler(), Observer: d.metrics,
+		Degraded: d.degraded, Version: version, Commit: commit(), Logger: d.log, Connections: c.Limits.Connections,
+		Timeouts: api.Timeouts{Drain: farewell},
+	}
+	if c.TLS != nil {
+		o.TLS = d.certs.serving()
+	}
+	return o
+}
+
+// degraded says what is wrong with the daemon as a whole.
+func (d *daemon) degraded() error {
+	if d.mute.Load() {
+		return errors.New("the queue or the state file does not answer")
+	}
+	return nil
 }

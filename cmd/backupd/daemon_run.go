@@ -4,21 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net"
-	"net/http"
 	"runtime/debug"
 	"sync"
 	"time"
-)
-
-// The limits of one connection. Handlers that wait or stream give themselves more time to write.
-const (
-	headerTime  = 5 * time.Second
-	readTime    = 15 * time.Second
-	writeTime   = 30 * time.Second
-	idleTime    = 60 * time.Second
-	headerBytes = 16 << 10
 )
 
 // errDrain is a drain that took too long.
@@ -29,18 +17,10 @@ var errDrain = errors.New("what was running did not come to a sound end within 1
 func (d *daemon) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(ctx)
 	defer stop()
-	// Requests outlive ctx a little, so that who waits for a job hears how it stands.
-	requests, hangUp := context.WithCancel(context.WithoutCancel(ctx))
-	defer hangUp()
-	server := &http.Server{
-		Handler: d.handler, ReadHeaderTimeout: headerTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime,
-		MaxHeaderBytes: headerBytes, BaseContext: func(net.Listener) context.Context { return requests },
-		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
-	}
 	served, ran := make(chan error, 1), make(chan error, 1)
 	var helpers sync.WaitGroup
 	helpers.Go(func() { d.tend(work) })
-	go func() { served <- server.Serve(d.listener) }()
+	go func() { served <- d.server.Serve(work, d.listener) }()
 	go func() { ran <- d.jobs.Run(work) }()
 	d.log.Info("ready", "address", d.address.String(), "version", version, "repository", d.repo.ID().String(), "sources", len(d.config.Sources))
 	d.super.ready("listening on " + d.address.String())
@@ -50,27 +30,24 @@ func (d *daemon) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case err = <-served:
 		err = fmt.Errorf("the listener ended: %w", err)
+		served <- nil
 	case err = <-ran:
 		err = fmt.Errorf("the queue ended: %w", errors.Join(err, errors.New("without being told to")))
 		ran <- nil
 	}
 	d.super.stopping()
 	d.log.Info("draining")
-	deadline := time.Now().Add(drainTime)
+	late := time.After(drainTime)
 	stop()
-	// Answers that can be finished are; event streams and waits end with their request.
-	polite, done := context.WithDeadline(context.WithoutCancel(ctx), deadline.Add(farewell-drainTime))
-	defer done()
-	timer := time.AfterFunc(farewell/4, hangUp)
-	defer timer.Stop()
-	if server.Shutdown(polite) != nil {
-		_ = server.Close() // what is left after that is a connection, no work
-	}
-	select {
-	case rerr := <-ran:
-		err = errors.Join(err, rerr)
-	case <-time.After(time.Until(deadline)):
-		return errors.Join(err, errDrain)
+	for range 2 {
+		select {
+		case serr := <-served:
+			err = errors.Join(err, serr)
+		case rerr := <-ran:
+			err = errors.Join(err, rerr)
+		case <-late:
+			return errors.Join(err, errDrain)
+		}
 	}
 	helpers.Wait()
 	return err
@@ -99,7 +76,9 @@ func (d *daemon) tend(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			if d.healthy() {
+			answers := d.healthy()
+			d.mute.Store(!answers)
+			if answers {
 				d.super.alive()
 			} else {
 				d.log.Error("the daemon does not answer itself; no sign of life is given")
