@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"syscall"
 
+	"github.com/generalbots/backupd/api"
 	"github.com/generalbots/backupd/crypto"
 	"github.com/generalbots/backupd/internal/state"
 	"github.com/generalbots/backupd/internal/store"
@@ -77,11 +79,19 @@ func explain(ctx context.Context, err error) failure {
 	var wrong *mistakes
 	var running *daemonRunning
 	var other *state.OtherRepositoryError
+	var refused *api.Error
+	var going *stillGoing
 	switch {
 	case errors.Is(err, errProblems):
 		f.Code = exitProblems
 		return f
 	case errors.As(err, new(*unfinished)):
+		return f
+	case errors.As(err, &going):
+		f.Code, f.Hint = exitInterrupted, "see how it is doing: backupd status "+going.id
+		return f
+	case errors.As(err, &refused):
+		f.Code, f.Hint = refusal(refused)
 		return f
 	case errors.Is(context.Cause(ctx), errInterrupted):
 		return failure{Text: "interrupted", Code: exitInterrupted,
@@ -117,6 +127,21 @@ func explain(ctx context.Context, err error) failure {
 		}
 	}
 	return f
+}
+
+// refusal finds the exit code of what a daemon answered, and the way out where the answer does not say it.
+func refusal(e *api.Error) (code int, hint string) {
+	switch e.Status {
+	case http.StatusUnauthorized:
+		return exitWrongKey, "give the token of this daemon with --token-file or BACKUPD_TOKEN; 'backupd token create' makes one"
+	case http.StatusForbidden:
+		return exitFailed, "a token of the role admin may do that"
+	case http.StatusNotFound:
+		return exitNotFound, ""
+	case http.StatusConflict:
+		return exitLocked, ""
+	}
+	return exitFailed, ""
 }
 
 // usageError is a command line that makes no sense.

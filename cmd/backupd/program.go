@@ -66,10 +66,12 @@ func (p *program) execute(ctx context.Context, args []string) int {
 // root builds the tree of commands.
 func (p *program) root() *cobra.Command {
 	root := group("backupd", "Encrypted, deduplicated backups", `Backupd splits what a host holds into chunks, stores each chunk once, encrypted, in a repository,
-and gives it back byte for byte. The commands below "repo" work on a repository directly.
+and gives it back byte for byte. "serve" is the daemon, which create, list, show, delete, restore, status
+and schedule ask; the commands below "repo" work on a repository directly.
 
 Exit codes: 0 done; 1 failed, or the repository is damaged; 3 done with problems, which the report
-lists; 10 no such repository or snapshot; 11 held by another backupd; 12 wrong key; 130 interrupted.
+lists; 10 no such repository, snapshot, backup or job; 11 held by another backupd or job; 12 wrong key
+or token; 130 interrupted.
 Standard output is data, standard error is talk.`)
 	root.Example = `  backupd repo init --repo /srv/backup --key-file /etc/backupd/key
   backupd repo backup /etc /home --repo /srv/backup --key-file /etc/backupd/key
@@ -78,7 +80,11 @@ Standard output is data, standard error is talk.`)
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.SetVersionTemplate("backupd {{.Version}}\n")
 	root.PersistentFlags().BoolVar(&p.json, "json", false, "print one JSON value on standard output when done")
-	root.AddCommand(p.serveCommand(), p.configCommand(), p.tokenCommand(), p.repoCommand(), p.debugCommand(), p.versionCommand(), p.manCommand())
+	root.AddCommand(
+		p.serveCommand(), p.configCommand(), p.tokenCommand(),
+		p.createCommand(), p.listCommand(), p.showCommand(), p.deleteCommand(), p.remoteRestoreCommand(), p.statusCommand(), p.scheduleCommand(),
+		p.repoCommand(), p.debugCommand(), p.versionCommand(), p.manCommand(),
+	)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{cmd.CommandPath(), err} })
 	eachCommand(root, func(c *cobra.Command) {
 		c.DisableFlagsInUseLine = true
