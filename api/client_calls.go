@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -187,7 +188,7 @@ func (c *Client) Download(ctx context.Context, id, path, format string, w io.Wri
 	}
 	left, err = strconv.Atoi(resp.Trailer.Get("X-Left-Out"))
 	if err != nil {
-		return 0, fmt.Errorf("the download has no end: something between here and the daemon cut it")
+		return 0, errors.New("the download has no end: something between here and the daemon cut it")
 	}
 	return left, nil
 }
