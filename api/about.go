@@ -48,18 +48,43 @@ func showStats(c *call) (answer, error) {
 	if err := c.query().end(); err != nil {
 		return answer{}, err
 	}
+	st, err := c.counted()
+	if err != nil {
+		return answer{}, err
+	}
+	// Counting what the packs hold takes time the first time after a change. Who
+	// finds no place to wait gets what there is.
+	limit := time.Duration(0)
+	if c.linger() {
+		limit = countFor
+	}
+	ctx, cancel := c.context(limit)
+	defer cancel()
+	if r, err := c.s.o.Jobs.Stats(ctx); err == nil {
+		st.Repository = &RepositoryStats{
+			At: r.At.UTC(), Packs: r.Repo.Packs, PackBytes: r.Repo.PackBytes, Blocks: r.Repo.Blocks, DeltaBlocks: r.Repo.DeltaBlocks,
+			Chunks: r.Repo.Chunks, ChunkBytes: r.Repo.ChunkBytes, UsedBytes: r.Repo.UsedBytes, DeadBytes: r.Repo.DeadBytes,
+		}
+	} else {
+		c.s.log.Debug("what the packs hold is not known", "request_id", c.id, "error", err)
+	}
+	return answer{http.StatusOK, st}, nil
+}
+
+// counted is what count says, or said a moment ago.
+func (c *call) counted() (Stats, error) {
 	cache := &c.s.stats
 	cache.mu.Lock()
 	defer cache.mu.Unlock()
 	if age := time.Since(cache.stats.At); age >= 0 && age < statsLast {
-		return answer{http.StatusOK, cache.stats}, nil
+		return cache.stats, nil
 	}
 	st, err := c.count()
 	if err != nil {
-		return answer{}, err
+		return Stats{}, err
 	}
 	cache.stats = st
-	return answer{http.StatusOK, st}, nil
+	return st, nil
 }
 
 // count goes through what is known of all backups, without reading any.
@@ -106,18 +131,6 @@ func (c *call) count() (Stats, error) {
 	// A store may not know its room; that is no reason to tell nothing.
 	if space, err := s.o.Repo.Space(c.r.Context()); err == nil && space.Total > 0 {
 		st.DiskFreeBytes, st.DiskTotalBytes = &space.Free, &space.Total
-	}
-	// Counting what the packs hold takes time the first time after a change; who
-	// asks gets what there is.
-	ctx, cancel := c.context(countFor)
-	defer cancel()
-	if r, err := s.o.Jobs.Stats(ctx); err == nil {
-		st.Repository = &RepositoryStats{
-			At: r.At.UTC(), Packs: r.Repo.Packs, PackBytes: r.Repo.PackBytes, Blocks: r.Repo.Blocks, DeltaBlocks: r.Repo.DeltaBlocks,
-			Chunks: r.Repo.Chunks, ChunkBytes: r.Repo.ChunkBytes, UsedBytes: r.Repo.UsedBytes, DeadBytes: r.Repo.DeadBytes,
-		}
-	} else {
-		s.log.Debug("what the packs hold is not known", "request_id", c.id, "error", err)
 	}
 	return st, nil
 }
