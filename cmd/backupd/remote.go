@@ -166,7 +166,7 @@ func outcome(id, status string, f *api.Failure) error {
 	return fmt.Errorf("%s is %s: %s", id, status, f.Message)
 }
 
-// ago is a time in a table, or a dash.
+// when is a time in a table, or a dash.
 func when(t *time.Time) string {
 	if t == nil {
 		return "-"

@@ -65,15 +65,15 @@ on it is made whatever happens; with --wait the command ends with the backup, an
 				p.say("%s in %s: %s read, %s new, the repository grew by %s", counted(n.Files, "file"), rounded(d.FinishedAt.Sub(*d.StartedAt)),
 					bytesText(n.BytesRead), bytesText(n.BytesNew), bytesText(d.StoredBytes))
 			}
-			p.sayProblems(d.Problems, d.ProblemCount)
+			p.sayRemoteProblems(d.Problems, d.ProblemCount)
 			p.print("%s", d.ID)
 		}
 		return outcome(d.ID, d.Status, d.Failure)
 	})
 }
 
-// sayProblems lists what could not be done.
-func (p *program) sayProblems(list []api.Problem, all uint64) {
+// sayRemoteProblems lists what could not be done.
+func (p *program) sayRemoteProblems(list []api.Problem, all uint64) {
 	for _, x := range list {
 		p.say("%s: %s: %s", printable(x.Path.Path), printable(x.Op), printable(x.Message))
 	}
@@ -167,7 +167,7 @@ func (p *program) showCommand() *cobra.Command {
 				line("", "%s", printable(note))
 			}
 		}
-		p.sayProblems(b.Problems, b.ProblemCount)
+		p.sayRemoteProblems(b.Problems, b.ProblemCount)
 		return nil
 	})
 }

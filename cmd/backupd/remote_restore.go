@@ -58,15 +58,15 @@ listed, unless --overwrite says otherwise; --dry-run only tells what would be do
 				return err
 			}
 		} else {
-			p.sayRestore(&j)
+			p.sayRemoteRestore(&j)
 			p.print("%s", j.JobID)
 		}
 		return outcome(j.JobID, j.Status, j.Failure)
 	})
 }
 
-// sayRestore tells what came of a restore.
-func (p *program) sayRestore(j *api.Restore) {
+// sayRemoteRestore tells what came of a restore.
+func (p *program) sayRemoteRestore(j *api.Restore) {
 	n := j.Report
 	if n == nil {
 		return
@@ -83,7 +83,7 @@ func (p *program) sayRestore(j *api.Restore) {
 	if n.LeftOffCount > 0 {
 		p.say("%s left off, which --privileged would bring back", counted(n.LeftOffCount, "thing"))
 	}
-	p.sayProblems(n.Problems, n.ProblemCount)
+	p.sayRemoteProblems(n.Problems, n.ProblemCount)
 }
 
 func (p *program) statusCommand() *cobra.Command {

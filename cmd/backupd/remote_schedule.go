@@ -103,8 +103,8 @@ func (p *program) scheduleCreateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "create",
 		Short:   "Make a schedule; prints its id",
-		Long:    `Makes a schedule of backups.`,
-		Example: "  backupd schedule create --name nightly --cron '0 2 * * *' --timezone Europe/Berlin --retention-days 30",
+		Long:    `Makes a schedule of backups, such as '0 2 * * *' for every night at two.`,
+		Example: "  backupd schedule create --name nightly --cron @daily --timezone Europe/Berlin --retention-days 30",
 		Args:    cobra.NoArgs,
 	}
 	s.flags(c)
