@@ -40,7 +40,7 @@ trap 'kill -TERM $daemon 2> /dev/null || true' TERM HUP
 case $listen in unix:*) url=$listen ;; *) url=http://$listen ;; esac
 export BACKUPD_SERVER="$url"
 tries=0
-until "$backupd" status --token-file "$here/token" > /dev/null 2>&1; do
+until "$backupd" list --limit 1 --token-file "$here/token" > /dev/null 2>&1; do
 	kill -0 $daemon 2> /dev/null || { wait $daemon; exit $?; }
 	tries=$((tries + 1))
 	[ $tries -lt 100 ] || { echo "the daemon does not answer" >&2; kill $daemon; exit 1; }
