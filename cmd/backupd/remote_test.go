@@ -103,16 +103,24 @@ func TestRemote_FromCreateToDelete(t *testing.T) {
 	if _, said, code := d.ask("restore", "latest", "--target", "nowhere"); code != exitFailed || !strings.Contains(said, "staging") {
 		t.Errorf("an unknown target: got exit code %d\n%s", code, said)
 	}
-	var whole struct {
-		Stats   api.Stats    `json:"stats"`
-		Sources []api.Source `json:"sources"`
-	}
-	whole = decode[struct {
+	whole := decode[struct {
 		Stats   api.Stats    `json:"stats"`
 		Sources []api.Source `json:"sources"`
 	}](t, d.gets(exitDone, "status", "--json"))
 	if whole.Stats.Backups != 1 || len(whole.Sources) != 1 || whole.Sources[0].LastBackupID == nil {
 		t.Errorf("got %+v", whole)
+	}
+	metrics := string(d.call("GET", "/metrics", "", "").body)
+	for _, line := range []string{
+		`backupd_jobs_total{kind="backup",state="completed"} 1`, `backupd_backups 1`, `backupd_source_last_success_age_seconds{source="bots"} `,
+		`backupd_http_request_duration_seconds_count{code="201",method="POST",route="/api/v1/backup/create"} 1`,
+	} {
+		if !strings.Contains(metrics, "\n"+line) {
+			t.Errorf("%s is not in the metrics:\n%s", line, metrics)
+		}
+	}
+	if strings.Contains(metrics, `age_seconds{source="bots"} +Inf`) || strings.Contains(metrics, "backupd_backup_read_bytes_total 0") {
+		t.Errorf("the backup is not in the metrics:\n%s", metrics)
 	}
 	d.gets(exitFailed, "delete", "latest")
 	if got := d.gets(exitDone, "delete", id[:20]); got != id {

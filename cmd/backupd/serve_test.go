@@ -141,7 +141,7 @@ func TestServe_TellsEveryMistakeOfItsConfiguration(t *testing.T) {
 		}
 	}
 	h.more = "listen: 0.0.0.0:9\n"
-	text := strings.Replace(fmt.Sprintf("%s", sure(os.ReadFile(h.configFile()))), "lisen: x\nmemory: 3 MiB\n", "", 1)
+	text := strings.Replace(string(sure(os.ReadFile(h.configFile()))), "lisen: x\nmemory: 3 MiB\n", "", 1)
 	h.write("backupd.yaml", strings.Replace(text, h.listen, "0.0.0.0:0", 1))
 	h.exitedWith(exitFailed, "can be reached from other hosts")
 }
