@@ -50,6 +50,7 @@ type house struct {
 	admin, operator string // tokens
 	log             *logbook
 	seen            *watcher
+	contract        *contract // every answer is held against it
 	started         bool
 	run             func() // begins to run jobs
 }
@@ -111,7 +112,7 @@ func (w *watcher) Request(pattern, method string, status int, _ time.Duration) {
 // newHouse builds one. Jobs wait until run is called. edit may change the options.
 func newHouse(t testing.TB, edit func(*api.Options)) *house {
 	t.Helper()
-	h := &house{t: t, dir: t.TempDir(), log: &logbook{}, seen: &watcher{seen: make(map[string]int)}}
+	h := &house{contract: readContract(t), t: t, dir: t.TempDir(), log: &logbook{}, seen: &watcher{seen: make(map[string]int)}}
 	for _, d := range []string{"repo", "state", "source/docs", "staging", "other", "prepared"} {
 		must(t, os.MkdirAll(h.path(d), 0o700))
 	}
@@ -256,7 +257,11 @@ func (h *house) do(token, method, path, body string, headers ...string) got {
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
 	must(h.t, err)
-	return got{resp.StatusCode, resp.Header, string(data)}
+	g := got{resp.StatusCode, resp.Header, string(data)}
+	if g.status != http.StatusMethodNotAllowed {
+		h.contract.answer(method, path, g)
+	}
+	return g
 }
 
 const at = "/api/v1/backup"
