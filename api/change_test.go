@@ -155,15 +155,19 @@ func TestAudit_HasEachChangeWithItsActor(t *testing.T) {
 }
 
 func TestRestore_OfABusyTargetIsAConflictWithTheJob(t *testing.T) {
-	h := newHouse(t, nil)
-	id := h.backup(`{}`)
-	// A hold keeps nothing from running; so many restores are queued that some
-	// must wait, as the target is taken until each is over.
+	h := furnished(t, nil)
+	id := h.first
 	first := h.want(202, h.admin, "POST", at+"/restore/"+id, `{"target":"other"}`).decode(t)["job_id"]
-	g := h.do(h.admin, "POST", at+"/restore/"+id, `{"target":"other"}`)
-	if g.status == 409 && (g.decode(t)["job_id"] != first || g.decode(t)["error"] != "conflict") {
+	if g := h.want(409, h.admin, "POST", at+"/restore/"+id, `{"target":"other"}`); g.decode(t)["job_id"] != first || g.decode(t)["error"] != "conflict" {
 		t.Errorf("busy: %s", g.body)
 	}
+	if l := h.want(200, h.admin, "GET", at+"/targets", "").list(t); len(l) != 2 || l[0]["busy_with"] != nil || l[1]["busy_with"] != first {
+		t.Errorf("targets: %v", l)
+	}
+	if g := h.want(409, h.admin, "DELETE", at+"/"+id, ""); g.decode(t)["job_id"] != first {
+		t.Errorf("deleting what is being restored: %s", g.body)
+	}
+	h.run()
 	for _, c := range []struct{ body, field string }{
 		{`{"target":"moon"}`, "target"}, {`{"overwrite":"maybe"}`, "overwrite"}, {`{"overwrite":1}`, "overwrite"}, {`{"sources":["x"]}`, "sources"}, {`{"paths":"/"}`, "paths"},
 	} {

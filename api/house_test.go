@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -53,6 +54,8 @@ type house struct {
 	contract        *contract // every answer is held against it
 	started         bool
 	run             func() // begins to run jobs
+	first           string // id of the backup it was built with, if any
+	client          *http.Client
 }
 
 // ledger is an audit log that can be told to fail.
@@ -110,14 +113,22 @@ func (w *watcher) Request(pattern, method string, status int, _ time.Duration) {
 }
 
 // newHouse builds one. Jobs wait until run is called. edit may change the options.
-func newHouse(t testing.TB, edit func(*api.Options)) *house {
+func newHouse(t *testing.T, edit func(*api.Options)) *house { return build(t, false, edit) }
+
+// furnished builds one with a backup that was made before, as its jobs do not run.
+func furnished(t *testing.T, edit func(*api.Options)) *house { return build(t, true, edit) }
+
+func build(t *testing.T, withBackup bool, edit func(*api.Options)) *house {
 	t.Helper()
+	t.Parallel()
 	h := &house{contract: readContract(t), t: t, dir: t.TempDir(), log: &logbook{}, seen: &watcher{seen: make(map[string]int)}}
 	for _, d := range []string{"repo", "state", "source/docs", "staging", "other", "prepared"} {
 		must(t, os.MkdirAll(h.path(d), 0o700))
 	}
 	must(t, os.WriteFile(h.path("source/hello.txt"), []byte("hello"), 0o644))
-	must(t, os.WriteFile(h.path("source/docs/big.bin"), bytes.Repeat([]byte("0123456789abcdef"), 20_000), 0o600))
+	big := make([]byte, 320_000)
+	rand.NewChaCha8([32]byte{1}).Read(big) // never fails
+	must(t, os.WriteFile(h.path("source/docs/big.bin"), big, 0o600))
 	must(t, os.Symlink("hello.txt", h.path("source/link")))
 
 	sum := sha256.Sum256([]byte("the key of all test repositories"))
@@ -147,11 +158,15 @@ func newHouse(t testing.TB, edit func(*api.Options)) *house {
 	must(t, err)
 	h.audit = &ledger{Audit: log}
 
-	h.jobs, err = job.Open(t.Context(), job.Options{
+	jobs := job.Options{
 		Repo: h.repo, State: h.state, Host: "testhost", Staging: h.path("prepared"), Program: "backupd test", Logger: logger,
 		Sources: []job.Source{{Name: "bots", Kind: "files", Paths: []string{h.path("source")}}},
 		Targets: []job.Target{{Name: "staging", Path: h.path("staging")}, {Name: "other", Path: h.path("other")}},
-	})
+	}
+	if withBackup {
+		h.first = firstBackup(t, jobs)
+	}
+	h.jobs, err = job.Open(t.Context(), jobs)
 	must(t, err)
 	o := api.Options{
 		Jobs: h.jobs, Repo: h.repo, State: h.state, Auth: h.auth, Audit: h.audit, Observer: h.seen, Logger: logger, Version: "1.2.3", Commit: "abcdef",
@@ -162,6 +177,7 @@ func newHouse(t testing.TB, edit func(*api.Options)) *house {
 	}
 	h.server, err = api.New(o)
 	must(t, err)
+	h.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	scheme := "http://"
@@ -180,7 +196,7 @@ func newHouse(t testing.TB, edit func(*api.Options)) *house {
 		go func() { worked <- h.jobs.Run(working) }()
 	}
 	t.Cleanup(func() {
-		http.DefaultClient.CloseIdleConnections()
+		h.client.CloseIdleConnections()
 		stopServing()
 		stopWorking()
 		if err := <-served; err != nil {
@@ -211,6 +227,26 @@ func newHouse(t testing.TB, edit func(*api.Options)) *house {
 		}
 	})
 	return h
+}
+
+// firstBackup makes a backup in a life of its own.
+func firstBackup(t *testing.T, o job.Options) string {
+	t.Helper()
+	j, err := job.Open(t.Context(), o)
+	must(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- j.Run(ctx) }()
+	made, err := j.CreateBackup(ctx, job.BackupRequest{IncludeFiles: true}, job.By{Actor: "test"})
+	must(t, err)
+	made, err = j.Wait(ctx, made.ID)
+	must(t, err)
+	if made.State != job.Completed {
+		t.Fatalf("the first backup: %+v", made)
+	}
+	stop()
+	must(t, <-ended)
+	return made.ID
 }
 
 func (h *house) path(name string) string { return filepath.Join(h.dir, name) }
@@ -252,7 +288,7 @@ func (h *house) do(token, method, path, body string, headers ...string) got {
 		name, value, _ := strings.Cut(line, ": ")
 		req.Header.Add(name, value)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := h.client.Do(req)
 	must(h.t, err)
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 
 // contract is openapi.yaml, and what of it was seen.
 type contract struct {
+	mu   sync.Mutex // held by answer
 	t    testing.TB
 	root map[string]any
 	seen map[string]bool // "Schema.field", with ! when it was not null; "METHOD path status"
@@ -150,6 +152,8 @@ func (c *contract) value(where string, schema map[string]any, v any) {
 // answer compares an answer with what is documented.
 func (c *contract) answer(method, path string, g got) {
 	c.t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	name := ""
 	for known := range c.operations() {
 		m, pattern, _ := strings.Cut(known, " ")
