@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,19 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestMain fails when goroutines of ours are left after all tests.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for begun := time.Now(); runtime.NumGoroutine() > 3 && code == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Since(begun) > 10*time.Second {
+			buf := make([]byte, 1<<20)
+			fmt.Fprintf(os.Stderr, "goroutines are left:\n%s\n", buf[:runtime.Stack(buf, true)])
+			code = 1
+		}
+	}
+	os.Exit(code)
 }
 
 // house is a daemon without its process: everything real, a socket included.
@@ -113,12 +127,12 @@ func (w *watcher) Request(pattern, method string, status int, _ time.Duration) {
 }
 
 // newHouse builds one. Jobs wait until run is called. edit may change the options.
-func newHouse(t *testing.T, edit func(*api.Options)) *house { return build(t, false, edit) }
+func newHouse(t *testing.T, edit func(*api.Options)) *house { return build(t, false, edit, nil) }
 
 // furnished builds one with a backup that was made before, as its jobs do not run.
-func furnished(t *testing.T, edit func(*api.Options)) *house { return build(t, true, edit) }
+func furnished(t *testing.T, edit func(*api.Options)) *house { return build(t, true, edit, nil) }
 
-func build(t *testing.T, withBackup bool, edit func(*api.Options)) *house {
+func build(t *testing.T, withBackup bool, edit func(*api.Options), editJobs func(*house, *job.Options)) *house {
 	t.Helper()
 	t.Parallel()
 	h := &house{contract: readContract(t), t: t, dir: t.TempDir(), log: &logbook{}, seen: &watcher{seen: make(map[string]int)}}
@@ -138,7 +152,7 @@ func build(t *testing.T, withBackup bool, edit func(*api.Options)) *house {
 	must(t, err)
 	_, err = repo.Init(t.Context(), st, repo.InitOptions{Slots: []repo.NewSlot{{Label: "test", Credential: key}}})
 	must(t, err)
-	h.repo, err = repo.Open(t.Context(), st, []crypto.Credential{key}, repo.Options{StateDir: h.path("state")})
+	h.repo, err = repo.Open(t.Context(), st, []crypto.Credential{key}, repo.Options{StateDir: h.path("state"), Program: "backupd test"})
 	must(t, err)
 	h.state, err = state.Open(h.path("state/state.db"), h.repo.ID().String())
 	must(t, err)
@@ -162,6 +176,9 @@ func build(t *testing.T, withBackup bool, edit func(*api.Options)) *house {
 		Repo: h.repo, State: h.state, Host: "testhost", Staging: h.path("prepared"), Program: "backupd test", Logger: logger,
 		Sources: []job.Source{{Name: "bots", Kind: "files", Paths: []string{h.path("source")}}},
 		Targets: []job.Target{{Name: "staging", Path: h.path("staging")}, {Name: "other", Path: h.path("other")}},
+	}
+	if editJobs != nil {
+		editJobs(h, &jobs)
 	}
 	if withBackup {
 		h.first = firstBackup(t, jobs)

@@ -253,3 +253,21 @@ func TestClient_WatchAsksWhereNoEventsCome(t *testing.T) {
 		t.Errorf("of no job: %v", err)
 	}
 }
+
+func TestVerify_NamesWhatCanNotBeRestored(t *testing.T) {
+	h := furnished(t, nil)
+	h.run()
+	h.damage()
+	j := h.want(202, h.admin, "POST", at+"/"+h.first+"/verify?wait=60", "").decode(t)
+	if j["status"] != "completed_with_problems" || j["verify_report"].(map[string]any)["sound"] != false {
+		t.Errorf("%v", j)
+	}
+	if v := h.want(200, h.operator, "GET", at+"/"+h.first, "").decode(t)["verification"].(map[string]any); v["status"] != "verification_failed" {
+		t.Errorf("%v", v)
+	}
+	for _, field := range []string{"Finding.object!", "Finding.message!", "Damaged.backup_id!", "Damaged.path!", "Damaged.path_base64", "Damaged.message!", "Verification.message!"} {
+		if !h.contract.seen[field] {
+			t.Errorf("%s was not seen", field)
+		}
+	}
+}
