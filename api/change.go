@@ -188,11 +188,19 @@ func (c *call) post(action string, status int, request any, make func(job.By) (i
 		return answer{}, err
 	}
 	body, err := show(id)
+	// What another call has just made durable is known to all a moment later.
+	for again != nil && errors.Is(err, job.ErrNotFound) && time.Since(again.old.CreatedAt) < settled {
+		time.Sleep(settled / 200)
+		body, err = show(id)
+	}
 	if err != nil {
 		return answer{}, err
 	}
 	return answer{status, body}, nil
 }
+
+// settled is how old a change is at most that is durable and not shown yet.
+const settled = time.Second
 
 // alter makes a change that no key can repeat.
 func (c *call) alter(action, resource string, do func() error) error {

@@ -38,3 +38,6 @@ const AnswersLast = answersLast
 
 // SizeText is a size for people.
 var SizeText = sizeText
+
+// ErrorBody is the body of an answer that is an error.
+type ErrorBody = problem

@@ -9,10 +9,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,6 +38,19 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// TestMain fails when goroutines of ours are left after all tests.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for begun := time.Now(); runtime.NumGoroutine() > 3 && code == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Since(begun) > 10*time.Second {
+			buf := make([]byte, 1<<20)
+			fmt.Fprintf(os.Stderr, "goroutines are left:\n%s\n", buf[:runtime.Stack(buf, true)])
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
 // house is a daemon without its process: everything real, a socket included.
 type house struct {
 	t               testing.TB
@@ -50,8 +65,11 @@ type house struct {
 	admin, operator string // tokens
 	log             *logbook
 	seen            *watcher
+	contract        *contract // every answer is held against it
 	started         bool
 	run             func() // begins to run jobs
+	first           string // id of the backup it was built with, if any
+	client          *http.Client
 }
 
 // ledger is an audit log that can be told to fail.
@@ -109,14 +127,22 @@ func (w *watcher) Request(pattern, method string, status int, _ time.Duration) {
 }
 
 // newHouse builds one. Jobs wait until run is called. edit may change the options.
-func newHouse(t testing.TB, edit func(*api.Options)) *house {
+func newHouse(t *testing.T, edit func(*api.Options)) *house { return build(t, false, edit, nil) }
+
+// furnished builds one with a backup that was made before, as its jobs do not run.
+func furnished(t *testing.T, edit func(*api.Options)) *house { return build(t, true, edit, nil) }
+
+func build(t *testing.T, withBackup bool, edit func(*api.Options), editJobs func(*house, *job.Options)) *house {
 	t.Helper()
-	h := &house{t: t, dir: t.TempDir(), log: &logbook{}, seen: &watcher{seen: make(map[string]int)}}
+	t.Parallel()
+	h := &house{contract: readContract(t), t: t, dir: t.TempDir(), log: &logbook{}, seen: &watcher{seen: make(map[string]int)}}
 	for _, d := range []string{"repo", "state", "source/docs", "staging", "other", "prepared"} {
 		must(t, os.MkdirAll(h.path(d), 0o700))
 	}
 	must(t, os.WriteFile(h.path("source/hello.txt"), []byte("hello"), 0o644))
-	must(t, os.WriteFile(h.path("source/docs/big.bin"), bytes.Repeat([]byte("0123456789abcdef"), 20_000), 0o600))
+	big := make([]byte, 320_000)
+	rand.NewChaCha8([32]byte{1}).Read(big) // never fails
+	must(t, os.WriteFile(h.path("source/docs/big.bin"), big, 0o600))
 	must(t, os.Symlink("hello.txt", h.path("source/link")))
 
 	sum := sha256.Sum256([]byte("the key of all test repositories"))
@@ -126,7 +152,7 @@ func newHouse(t testing.TB, edit func(*api.Options)) *house {
 	must(t, err)
 	_, err = repo.Init(t.Context(), st, repo.InitOptions{Slots: []repo.NewSlot{{Label: "test", Credential: key}}})
 	must(t, err)
-	h.repo, err = repo.Open(t.Context(), st, []crypto.Credential{key}, repo.Options{StateDir: h.path("state")})
+	h.repo, err = repo.Open(t.Context(), st, []crypto.Credential{key}, repo.Options{StateDir: h.path("state"), Program: "backupd test"})
 	must(t, err)
 	h.state, err = state.Open(h.path("state/state.db"), h.repo.ID().String())
 	must(t, err)
@@ -146,11 +172,18 @@ func newHouse(t testing.TB, edit func(*api.Options)) *house {
 	must(t, err)
 	h.audit = &ledger{Audit: log}
 
-	h.jobs, err = job.Open(t.Context(), job.Options{
+	jobs := job.Options{
 		Repo: h.repo, State: h.state, Host: "testhost", Staging: h.path("prepared"), Program: "backupd test", Logger: logger,
 		Sources: []job.Source{{Name: "bots", Kind: "files", Paths: []string{h.path("source")}}},
 		Targets: []job.Target{{Name: "staging", Path: h.path("staging")}, {Name: "other", Path: h.path("other")}},
-	})
+	}
+	if editJobs != nil {
+		editJobs(h, &jobs)
+	}
+	if withBackup {
+		h.first = firstBackup(t, jobs)
+	}
+	h.jobs, err = job.Open(t.Context(), jobs)
 	must(t, err)
 	o := api.Options{
 		Jobs: h.jobs, Repo: h.repo, State: h.state, Auth: h.auth, Audit: h.audit, Observer: h.seen, Logger: logger, Version: "1.2.3", Commit: "abcdef",
@@ -161,6 +194,7 @@ func newHouse(t testing.TB, edit func(*api.Options)) *house {
 	}
 	h.server, err = api.New(o)
 	must(t, err)
+	h.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	scheme := "http://"
@@ -179,7 +213,7 @@ func newHouse(t testing.TB, edit func(*api.Options)) *house {
 		go func() { worked <- h.jobs.Run(working) }()
 	}
 	t.Cleanup(func() {
-		http.DefaultClient.CloseIdleConnections()
+		h.client.CloseIdleConnections()
 		stopServing()
 		stopWorking()
 		if err := <-served; err != nil {
@@ -210,6 +244,26 @@ func newHouse(t testing.TB, edit func(*api.Options)) *house {
 		}
 	})
 	return h
+}
+
+// firstBackup makes a backup in a life of its own.
+func firstBackup(t *testing.T, o job.Options) string {
+	t.Helper()
+	j, err := job.Open(t.Context(), o)
+	must(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- j.Run(ctx) }()
+	made, err := j.CreateBackup(ctx, job.BackupRequest{IncludeFiles: true}, job.By{Actor: "test"})
+	must(t, err)
+	made, err = j.Wait(ctx, made.ID)
+	must(t, err)
+	if made.State != job.Completed {
+		t.Fatalf("the first backup: %+v", made)
+	}
+	stop()
+	must(t, <-ended)
+	return made.ID
 }
 
 func (h *house) path(name string) string { return filepath.Join(h.dir, name) }
@@ -251,12 +305,16 @@ func (h *house) do(token, method, path, body string, headers ...string) got {
 		name, value, _ := strings.Cut(line, ": ")
 		req.Header.Add(name, value)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := h.client.Do(req)
 	must(h.t, err)
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
 	must(h.t, err)
-	return got{resp.StatusCode, resp.Header, string(data)}
+	g := got{resp.StatusCode, resp.Header, string(data)}
+	if g.status != http.StatusMethodNotAllowed {
+		h.contract.answer(method, path, g)
+	}
+	return g
 }
 
 const at = "/api/v1/backup"

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"mime"
 	"net/http"
@@ -253,11 +254,7 @@ func (o *object) texts(field string, most int) *[]string {
 func (o *object) end() error {
 	for _, name := range o.names {
 		if !o.taken[name] {
-			known := make([]string, 0, len(o.taken))
-			for k := range o.taken {
-				known = append(known, k)
-			}
-			slices.Sort(known)
+			known := slices.Sorted(maps.Keys(o.taken))
 			if len(known) == 0 {
 				known = []string{"none"}
 			}

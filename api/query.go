@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -138,7 +139,11 @@ func (q *query) end() error {
 		}
 	}
 	if len(unknown) > 0 {
-		return invalid(shortened(strings.ToValidUTF8(slices.Min(unknown), "?")), "is not a parameter of this call")
+		known := slices.Sorted(maps.Keys(q.taken))
+		if len(known) == 0 {
+			known = []string{"none"}
+		}
+		return invalid(shortened(strings.ToValidUTF8(slices.Min(unknown), "?")), "is not a parameter of this call; there are "+strings.Join(known, ", "))
 	}
 	return nil
 }
