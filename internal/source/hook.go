@@ -54,14 +54,16 @@ func RunHook(ctx context.Context, argv []string) error {
 	return fmt.Errorf("the command %s ended with: %v%s", argv[0], err, text)
 }
 
-// tail keeps the end of what is written to it.
-type tail struct{ bytes.Buffer }
+// tail keeps the end of what is written to it. The buffer is not embedded: its
+// ReadFrom would take all there is.
+type tail struct{ end bytes.Buffer }
 
 func (t *tail) Write(p []byte) (int, error) {
-	n := len(p)
-	t.Buffer.Write(p[max(0, len(p)-hookTail):])
-	if over := t.Len() - hookTail; over > 0 {
-		t.Next(over)
+	t.end.Write(p[max(0, len(p)-hookTail):])
+	if over := t.end.Len() - hookTail; over > 0 {
+		t.end.Next(over)
 	}
-	return n, nil
+	return len(p), nil
 }
+
+func (t *tail) String() string { return t.end.String() }

@@ -260,6 +260,7 @@ const (
 	codeBusy      = 5
 	codeLocked    = 6
 	codeReadOnly  = 8
+	codeHot       = 8 | 3<<8 // read only, with a journal to be rolled back first
 	codeCorrupt   = 11
 	codeCantOpen  = 14
 	codeNotSQLite = 26
@@ -279,9 +280,9 @@ func hinted(err error) error {
 	switch {
 	case isBusy(err):
 		return fmt.Errorf("%v: a writer held it all the time", err)
-	case coded(err, codeReadOnly):
+	case errors.As(err, &e) && e.Code() == codeHot:
 		return fmt.Errorf("%v: it was not closed well and must be repaired first: open it once with the program it belongs to", err)
-	case coded(err, codeCantOpen):
+	case coded(err, codeCantOpen, codeReadOnly):
 		return fmt.Errorf("%v: a database in WAL mode needs the right to write to its directory when no program has it open", err)
 	case errors.As(err, &e):
 		return fmt.Errorf("%v", err)
