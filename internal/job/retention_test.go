@@ -55,7 +55,7 @@ func TestExpired_Table(t *testing.T) {
 		{"less when some have gone today", "c1 c1 c1 c1 c1 c1 c1 c1", 99, 1, 2, "00"},
 		{"none when all of it has", "c1 c1 c1 c1 c1 c1 c1 c1", 99, 1, 5, ""},
 		{"what is suspicious holds what is older", "c1 c1 c1 s90 c1 c1", 60, 1, 0, "04"},
-		{"until it is past its time", "c1 c1 c1 s90 c1 c1", 94, 1, 0, "00 01 02"},
+		{"until it is past its time", "c1 c1 c1 s90 c1 c1", 94, 1, 0, "04 00 01"},
 		{"of its own schedule", "c1a c1a s90b c1a c1b", 60, 1, 0, "00 01"},
 		{"what expired first goes first", "c50 c9 c9 c9 c9 c1", 80, 1, 0, "01 02 03"},
 	} {
