@@ -96,6 +96,9 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	d := &daemon{o: o, config: c, super: newSupervisor()}
 	logLevel(&d.level, c)
 	d.log = newLog(o.Log, c.Log.Format, &d.level, o.Journal)
+	for _, key := range unheeded(c) {
+		d.log.Warn("a key is not heeded by this version", "key", key)
+	}
 	defer func() {
 		if err != nil {
 			_ = d.Close() // err says what matters

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -60,6 +61,28 @@ func gcCron(c *config.Config) string {
 		return ""
 	}
 	return c.GC.Schedule
+}
+
+// unheeded are the keys that say something else than what the daemon does so far.
+func unheeded(c *config.Config) (keys []string) {
+	for _, k := range []struct {
+		key   string
+		heard bool
+	}{
+		{"limits.body_size", c.Limits.BodySize == 1<<20},
+		{"limits.requests_per_second", c.Limits.RequestsPerSecond == 50},
+		{"limits.job_history", c.Limits.JobHistory == 365*24*time.Hour},
+	} {
+		if !k.heard {
+			keys = append(keys, k.key)
+		}
+	}
+	for i, s := range c.Sources {
+		if s.Hooks != nil && s.Hooks.Timeout != 10*time.Minute {
+			keys = append(keys, fmt.Sprintf("sources[%d].hooks.timeout", i))
+		}
+	}
+	return keys
 }
 
 // apiOptions are those of the API over what is open.
