@@ -48,6 +48,8 @@ Every snapshot is complete. The type only says what is compared with: "increment
 same host and paths, "differential" with the latest full one; "full" trusts no metadata and reads everything.
 Without anything to compare with, the snapshot becomes a full one and says so.
 
+The file systems in which the kernel shows itself, such as /proc and /sys, are entered only when a PATH names them.
+
 Patterns of --exclude are those of gitignore: without a slash they match a name at any depth, with one the whole path.
 What could not be read, or changed while it was read, is listed, and the exit code is 3.`,
 		Example: `  backupd repo backup /etc /home --exclude '*.tmp'

@@ -162,9 +162,9 @@ func sorted(paths [][]byte) [][]byte {
 // unchanged decides whether a file can be taken over from the base unread:
 // nothing that lstat tells differs, and its change time is clearly before the
 // base was begun. A change time in the future proves a clock that went back,
-// so the file is read.
+// and where change times say nothing no look is enough, so the file is read.
 func (x *run) unchanged(e *source.Entry, b *repo.RawEntry) bool {
-	if x.fresh || !sameStat(e, b) {
+	if x.fresh || e.Timeless || b.Ctime() == partialCtime || !sameStat(e, b) {
 		return false
 	}
 	settled := e.Ctime
@@ -173,6 +173,11 @@ func (x *run) unchanged(e *source.Entry, b *repo.RawEntry) bool {
 	}
 	return earlier(settled, x.base.before)
 }
+
+// partialCtime is the change time of an entry that was stored with a problem:
+// attributes that could not be read, content of no one moment. Such an entry is
+// no base, or the next run would take it over and say that all is well.
+var partialCtime = repo.Time{}
 
 // sameStat tells whether lstat says what the base has. The number of the
 // device is left out, since it may change with every boot; but files with

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -242,7 +243,8 @@ func (b *builder) changed(it *item) error {
 // before is in Progress already.
 func (b *builder) counted(it *item, size int64) {
 	b.counts.Files++
-	b.counts.BytesTotal += size
+	// A few sparse files of the greatest size are more than there are numbers.
+	b.counts.BytesTotal += min(size, math.MaxInt64-b.counts.BytesTotal)
 	b.prog.Files.Add(1)
 	b.prog.Bytes.Add(size - it.moved)
 }
@@ -347,6 +349,9 @@ func toEntry(it *item, e *repo.Entry) {
 	}
 	if s.Type == source.Regular {
 		e.Size, e.Content, e.Sparse, e.Extents = it.size, it.content, it.sparse, it.extents
+	}
+	if it.partial {
+		e.Ctime = partialCtime
 	}
 	for _, x := range it.details.Xattrs {
 		e.Xattrs = append(e.Xattrs, repo.Xattr(x))

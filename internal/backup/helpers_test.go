@@ -357,10 +357,11 @@ type synthetic struct {
 	content      func(name string) []byte
 	at           source.Time
 	seen         func(n int)
+	timeless     bool
 }
 
 func (s *synthetic) entry(ev source.Event, typ source.Type, name string, ino uint64) source.Entry {
-	e := source.Entry{Event: ev, Type: typ, Name: name, Mode: 0o644, Nlink: 1, Ino: ino, Mtime: s.at, Ctime: s.at}
+	e := source.Entry{Event: ev, Type: typ, Name: name, Mode: 0o644, Nlink: 1, Ino: ino, Mtime: s.at, Ctime: s.at, Timeless: s.timeless}
 	if typ == source.Regular {
 		e.Size = int64(len(s.content(name)))
 		e.Blocks = (e.Size + 511) / 512

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -64,6 +65,8 @@ const (
 	segmentBytes = 1 << 20 // of a large file that go to a worker at once
 	segmentQueue = 8 << 20 // bytes of segments that wait for the builder, of one large file
 	maxProblems  = 1000    // kept with their words; the rest is counted
+
+	maxProblemPath = 4096 // bytes kept of the path of a problem; the manifest has room for no more
 )
 
 // run is the state of one Run.
@@ -251,6 +254,8 @@ func (x *run) problem(path []byte, op string, err error) {
 	defer x.mu.Unlock()
 	x.count++
 	if len(x.problems) < maxProblems {
+		// A path may have megabytes, and whoever can make one can make a thousand.
+		path = bytes.Clone(path[:min(len(path), maxProblemPath)])
 		x.problems = append(x.problems, repo.Problem{Path: path, Op: op, Text: err.Error()})
 	}
 }

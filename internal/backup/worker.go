@@ -82,6 +82,7 @@ func (wk *worker) item(it *item) error {
 			return nil
 		}
 		wk.problem(it.path(), "read attributes", err)
+		it.partial = true
 		it.failed = it.entry.Type == source.Symlink && d.Target == ""
 	}
 	return nil
@@ -136,6 +137,7 @@ func (wk *worker) file(it *item) error {
 			// Nothing stands there that could be read once more: what was read
 			// is the best there is.
 			wk.problem(it.path(), "read", errChanged)
+			it.partial = true
 			break
 		}
 		f.Close()
@@ -184,6 +186,7 @@ func (x *run) movedOn(it *item, f source.File) bool {
 	now, err := f.Stat()
 	if err != nil {
 		x.problem(it.path(), "stat", err)
+		it.partial = true
 		return false
 	}
 	return now.Size != opened.Size || now.Mtime != opened.Mtime || now.Ctime != opened.Ctime
@@ -198,6 +201,7 @@ func (x *run) describe(it *item, f source.File) {
 	var err error
 	if it.details, err = f.Details(); err != nil {
 		x.problem(it.path(), "read attributes", err)
+		it.partial = true
 	}
 }
 

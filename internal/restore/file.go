@@ -2,6 +2,7 @@ package restore
 
 import (
 	"errors"
+	"math"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -206,7 +207,7 @@ func (x *run) made(f *file) {
 		switch f.entry.Type {
 		case repo.TypeRegular:
 			r.Files++
-			r.Bytes += f.entry.Size
+			r.Bytes += min(f.entry.Size, math.MaxInt64-r.Bytes)
 		case repo.TypeSymlink:
 			r.Symlinks++
 		default:

@@ -188,13 +188,13 @@ func (s *scan) pass(b *batch, n int) (next *batch) {
 }
 
 func itemOf(in *directory, name string, st *unix.Stat_t, err error) Entry {
-	e := Entry{Event: Item, Name: name, Err: err, dir: in}
+	e := Entry{Event: Item, Name: name, Err: err, Timeless: in.timeless, dir: in}
 	e.fill(st)
 	return e
 }
 
 func directoryEntry(d *directory, event Event) Entry {
-	e := Entry{Event: event, Name: d.name, Err: d.err, dir: d}
+	e := Entry{Event: event, Name: d.name, Err: d.err, Timeless: d.timeless, dir: d}
 	e.fill(&d.st)
 	e.Type = Directory
 	return e

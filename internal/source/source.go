@@ -115,6 +115,9 @@ type Entry struct {
 	Nlink                uint32
 	RdevMajor, RdevMinor uint32 // of devices
 	Blocks               int64  // allocated, in units of 512 bytes
+	// Timeless says that the file system keeps no Ctime that every change moves, as images that are made elsewhere and
+	// only mounted here do not: that everything looks as it did proves nothing about the content.
+	Timeless bool
 
 	// Err says that this entry could not be examined, or that a directory could not be read: then its Leave follows at
 	// once. Name is right, the rest may be empty.
@@ -148,8 +151,10 @@ type Source interface {
 	// ErrChanged when the entry is no longer there, ErrTooLarge when the attributes are over the limits.
 	Details(e *Entry) (Details, error)
 
-	// Open opens a regular file for reading, and is valid as long as Details is. ErrChanged when its name no longer
-	// leads to the file that was scanned. It never blocks on, nor follows, what may stand there instead.
+	// Open opens a regular file for reading, and is valid as long as Details is. Another regular file of the same device
+	// that has taken the place since the scan, as it does when a program saves by rename, is opened like one that the
+	// scan found: Opened tells what it is. ErrChanged when anything else stands there. It never blocks on, nor follows,
+	// that.
 	Open(e *Entry) (File, error)
 
 	// Release gives back what the source holds for a directory that has been left. A second call does nothing.
