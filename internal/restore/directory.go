@@ -15,6 +15,7 @@ type dir struct {
 	depth  int
 	entry  repo.Entry
 	folder *target.Folder // nil until it is made, which the plan does
+	wanted bool           // asked for itself, and not only on the way to what is
 	ready  bool           // made, or counted in a dry run
 	denied bool           // it could not be made, which was reported
 	left   atomic.Int64   // what is in it and not done, and one while the plan is in it
@@ -100,7 +101,7 @@ func (x *run) release(d *dir) {
 
 func (x *run) finishDir(d *dir) {
 	// Nothing comes into d any more, so its time stays as it is set here.
-	if d.folder.Made() || d.parent != nil && x.opts.Overwrite != target.Never {
+	if d.folder.Made() || d.wanted && x.opts.Overwrite != target.Never {
 		problems, err := d.folder.Finish(metaOf(&d.entry))
 		if err != nil {
 			x.problem(d.path(""), "finish directory", err)

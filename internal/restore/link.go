@@ -177,8 +177,12 @@ func (x *run) unbegin(f *file) {
 	f.w, f.state = nil, fresh
 }
 
+var errCopied = errors.New("restored as a file of its own, not as another name of one that is there already or can not be linked to")
+
 // copyWhole restores a further name as a file of its own, chunk after chunk:
-// the first name was left as it stood, or the file system can not link.
+// the first name was left as it stood and is not what it was, or the file system can not link. The
+// bytes are right then, but writing to one name no longer reaches the others,
+// so it is a problem.
 func (x *run) copyWhole(f *file) {
 	f.open.Lock()
 	f.prepare()
@@ -206,4 +210,10 @@ func (x *run) copyWhole(f *file) {
 		}
 	}
 	x.drop(f)
+	f.open.Lock()
+	copied := f.state == done
+	f.open.Unlock()
+	if copied {
+		x.problem(f.path(), "link", errCopied)
+	}
 }

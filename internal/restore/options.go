@@ -25,8 +25,9 @@ type Options struct {
 	Exclude Match
 	// Overwrite is the mode the target was opened with. It decides here only
 	// about directories that are there already: with target.Never they keep
-	// their metadata. The target itself keeps its own in every mode, unless it
-	// was made for this restore. What a restore made that died does not count
+	// their metadata. In every mode so do those that only lie on the way to what
+	// Paths and Include ask for, and the target itself, unless they were made
+	// for this restore. What a restore made that died does not count
 	// as there already.
 	Overwrite target.Overwrite
 	// DryRun makes the plan and nothing else: the report says what would be

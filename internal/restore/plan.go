@@ -272,7 +272,7 @@ func (pl *plan) exclude(cands []found) {
 }
 
 func (pl *plan) directory(at *frame, cands []found, below *selection, matched bool) error {
-	d := &dir{parent: at.dir, depth: at.dir.depth + 1}
+	d := &dir{parent: at.dir, depth: at.dir.depth + 1, wanted: below == nil && matched}
 	d.left.Store(1)
 	f := frame{dir: d, sel: below, matched: matched}
 	for i := range cands {
@@ -293,7 +293,7 @@ func (pl *plan) directory(at *frame, cands []found, below *selection, matched bo
 	if len(f.heads) == 0 || len(pl.frames) > repo.MaxTreeDepth {
 		return nil
 	}
-	if below == nil && matched && !pl.makeDir(d) {
+	if d.wanted && !pl.makeDir(d) {
 		return nil
 	}
 	pl.names = append(pl.names, d.entry.Name)

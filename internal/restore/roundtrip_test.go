@@ -160,6 +160,13 @@ func TestRun_OverItselfWritesNothing(t *testing.T) {
 	if rep.Files != 2 || rep.Specials != 1 || rep.ProblemCount > 0 {
 		t.Errorf("if-changed after changes: %+v", rep)
 	}
+	// What could only be linked to something that was left alone is there, but no link: that is not how it was.
+	must(t, os.Remove(out+src+"/zz medium link"))
+	must(t, os.Chmod(out+src+"/medium", 0o604)) // left alone, as size and time are the same, but no longer what it was
+	rep = into(t, f.Repo, m, out, restore.Options{Overwrite: target.IfChanged, Verify: true})
+	if rep.Files != 1 || rep.ProblemCount != 1 || rep.Problems[0].Op != "link" || rep.Problems[0].Path != restore.Path(src+"/zz medium link") {
+		t.Errorf("if-changed after a further name went: %+v", rep)
+	}
 	rep = into(t, f.Repo, m, out, restore.Options{Overwrite: target.Always, Verify: true})
 	wantClean(t, rep)
 	wantSame(t, before, snapshotOf(t, out+src))

@@ -176,6 +176,34 @@ func TestRun_MergesDirectories(t *testing.T) {
 	}
 }
 
+// Who asks for one file has not asked for the mode /home had back then.
+func TestRun_LeavesAloneTheDirectoriesOnTheWay(t *testing.T) {
+	src := plantPlain(t)
+	must(t, os.Chmod(src+"/a", 0o711))
+	must(t, os.Chmod(src+"/a/b", 0o711))
+	f := newRepo(t)
+	m := f.backup(t, src)
+	for name, o := range map[string]restore.Options{
+		"a path":   {Paths: paths(src + "/a/b")},
+		"included": {Include: glob("b")},
+	} {
+		for _, mode := range []target.Overwrite{target.IfChanged, target.Always} {
+			out := scratch(t)
+			write(t, out+src, map[string]string{"a/b/3": "mine"})
+			for _, d := range []string{"/a", "/a/b"} {
+				must(t, os.Chmod(out+src+d, 0o750))
+			}
+			o.Overwrite = mode
+			wantClean(t, into(t, f.Repo, m, out, o))
+			for d, want := range map[string]os.FileMode{"/a": 0o750, "/a/b": 0o711} {
+				if st, err := os.Stat(out + src + d); err != nil || st.Mode().Perm() != want {
+					t.Errorf("%s, mode %d: %s has %v, want %o", name, mode, d, st.Mode(), want)
+				}
+			}
+		}
+	}
+}
+
 // Reading again finds what is not as it was written: here in another directory.
 func TestRun_VerifyFindsWhatDiffers(t *testing.T) {
 	src := plantPlain(t)
