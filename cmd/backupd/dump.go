@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"context"
 	"errors"
+	"fmt"
+	"hash/fnv"
 	"strings"
 	"sync/atomic"
 
@@ -45,7 +47,19 @@ type archive struct {
 	failed bool
 }
 
-type inode struct{ device, inode uint64 }
+// inode names a file that has several names. One that was changed while a backup came by its names, or that several parts
+// have, may stand under one number with several contents.
+type inode struct{ device, inode, content uint64 }
+
+func inodeOf(e *repo.Entry) inode {
+	h := fnv.New64a()
+	fmt.Fprint(h, e.Size, e.Mtime, e.Content.Chunks)
+	h.Write(e.Content.Root[:])
+	for i := range e.Content.Inline {
+		h.Write(e.Content.Inline[i].ID[:])
+	}
+	return inode{e.Device, e.Inode, h.Sum64()}
+}
 
 func (p *program) dump(ctx context.Context, t *tree, path string) error {
 	found, err := t.find(ctx, path)
@@ -120,7 +134,7 @@ func (a *archive) add(name string, e *repo.Entry) error {
 func (a *archive) file(h *tar.Header, name string, e *repo.Entry) error {
 	h.Typeflag, h.Size = tar.TypeReg, e.Size
 	if e.Nlink > 1 {
-		key := inode{e.Device, e.Inode}
+		key := inodeOf(e)
 		if other, ok := a.first[key]; ok {
 			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, other, 0
 			return a.header(h, name)
@@ -144,6 +158,11 @@ func (a *archive) Write(b []byte) (int, error) {
 // header writes a header. One that tar can not express is a problem of this entry alone.
 func (a *archive) header(h *tar.Header, name string) error {
 	err := a.w.WriteHeader(h)
+	if errors.Is(err, tar.ErrFieldTooLong) && len(h.PAXRecords) > 0 {
+		a.problem(name, "its extended attributes are too long for tar, and left out")
+		h.PAXRecords = nil
+		err = a.w.WriteHeader(h)
+	}
 	if errors.Is(err, tar.ErrHeader) {
 		a.problem(name, err.Error())
 		if h.Size > 0 {

@@ -56,8 +56,11 @@ var fileSystemType = func(fd int) (int64, error) {
 }
 
 // survey finds out what the file system of d is like, once for each that is entered; one that does not tell is not
-// trusted. One of the kernel's own is entered only when a PATH names it, or something in it.
+// trusted. What is to be skipped, and one of the kernel's own, is entered only when a PATH names it, or something in it.
 func (d *directory) survey(fd int) {
+	if s := d.scan; s.skip != nil && !d.isPath() && s.skip[place{uint64(d.st.Dev), d.st.Ino}] {
+		d.whole = false
+	}
 	up := d.parent
 	if up != nil && up.st.Ino != 0 && up.st.Dev == d.st.Dev {
 		d.timeless = up.timeless
