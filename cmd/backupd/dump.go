@@ -128,21 +128,25 @@ func (a *archive) add(name string, e *repo.Entry) error {
 		a.problem(name, "a "+typeText(e.Type)+" can not be written to tar")
 		return nil
 	}
-	return a.header(h, name)
+	_, err := a.header(h, name)
+	return err
 }
 
 func (a *archive) file(h *tar.Header, name string, e *repo.Entry) error {
 	h.Typeflag, h.Size = tar.TypeReg, e.Size
 	if e.Nlink > 1 {
-		key := inodeOf(e)
-		if other, ok := a.first[key]; ok {
+		if other, ok := a.first[inodeOf(e)]; ok {
 			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, other, 0
-			return a.header(h, name)
+			_, err := a.header(h, name)
+			return err
 		}
-		a.first[key] = h.Name
 	}
-	if err := a.header(h, name); err != nil {
+	written, err := a.header(h, name)
+	if err != nil || !written {
 		return err
+	}
+	if e.Nlink > 1 {
+		a.first[inodeOf(e)] = h.Name
 	}
 	a.files.Add(1)
 	return a.t.content(a.ctx, a, e)
@@ -155,22 +159,30 @@ func (a *archive) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// header writes a header. One that tar can not express is a problem of this entry alone.
-func (a *archive) header(h *tar.Header, name string) error {
-	err := a.w.WriteHeader(h)
-	if errors.Is(err, tar.ErrFieldTooLong) && len(h.PAXRecords) > 0 {
+// paxRoom is how many bytes the records of a PAX header may have: package tar, like other readers, takes no more than a
+// mebibyte, and a writer that was asked for more writes nothing any more.
+const paxRoom = 1<<20 - 4096
+
+// header writes a header. One that tar can not express is a problem of this entry alone, which then is not written.
+func (a *archive) header(h *tar.Header, name string) (written bool, err error) {
+	size := len(h.Name) + len(h.Linkname)
+	if size > paxRoom {
+		a.problem(name, "its path is too long for tar")
+		return false, nil
+	}
+	for k, v := range h.PAXRecords {
+		size += len(k) + len(v) + len("1234567 =\n")
+	}
+	if size > paxRoom {
 		a.problem(name, "its extended attributes are too long for tar, and left out")
 		h.PAXRecords = nil
-		err = a.w.WriteHeader(h)
 	}
+	err = a.w.WriteHeader(h)
 	if errors.Is(err, tar.ErrHeader) {
 		a.problem(name, err.Error())
-		if h.Size > 0 {
-			return err // its content has nowhere to go
-		}
-		return nil
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }
 
 func (a *archive) problem(name, text string) {
