@@ -80,10 +80,12 @@ func (r *Repo) GC(ctx context.Context, o GCOptions, p *GCProgress) (rep *GCRepor
 // lockAlone trades the shared lock for the exclusive one; the function it
 // returns trades back.
 func (r *Repo) lockAlone(ctx context.Context) (func(context.Context) error, error) {
-	if err := r.use.Close(); err != nil {
-		return nil, err
+	if r.use != nil { // it is, when a gc before could not trade back
+		if err := r.use.Close(); err != nil {
+			return nil, err
+		}
+		r.use = nil
 	}
-	r.use = nil
 	back := func(ctx context.Context) (err error) {
 		r.use, err = r.store.Lock(context.WithoutCancel(ctx), useLock, store.LockShared)
 		return err

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/generalbots/backupd/crypto"
+	"github.com/generalbots/backupd/internal/store"
 )
 
 // Reader decodes blocks and hands out verified chunks. It is the one place
@@ -21,6 +22,7 @@ type Reader struct {
 	tree   func(ctx context.Context, id *crypto.ID, dst []spot) ([]spot, error)
 	data   func(ctx context.Context, id *crypto.ID, dst []spot) ([]spot, error)
 	packs  *cache[uint32, *pack]
+	files  *cache[uint32, store.Object] // those of packs that are open
 	blocks *cache[blockKey, *block]
 
 	wholeMu sync.Mutex // guards isWhole
@@ -36,6 +38,8 @@ const (
 	// packCacheSize bounds the trailers kept, blockCacheSize the decoded blocks.
 	packCacheSize  = 24 << 20
 	blockCacheSize = 32 << 20
+	// maxOpenPacks bounds the files kept open, beside those in use.
+	maxOpenPacks = 256
 	// readReach is what a reader accepts where a writer stays within
 	// MaxReach: gc may have moved chunks into other blocks since.
 	readReach = 2 * MaxReach
@@ -73,7 +77,8 @@ type Block struct {
 
 func newReader(r *Repo) *Reader {
 	rd := &Reader{repo: r}
-	rd.packs = newCache[uint32](packCacheSize, func(p *pack) { p.object.Close() })
+	rd.packs = newCache[uint32, *pack](packCacheSize, nil)
+	rd.files = newCache[uint32](maxOpenPacks, func(o store.Object) { o.Close() })
 	rd.blocks = newCache[blockKey](blockCacheSize, func(b *block) {
 		if b.buffer != nil {
 			rd.buffers.Put(b.buffer)
@@ -87,6 +92,7 @@ func (rd *Reader) close() {
 	rd.packsChanged()
 	rd.blocks.clear()
 	rd.packs.clear()
+	rd.files.clear()
 }
 
 func (rd *Reader) pack(ctx context.Context, number uint32) (*cached[uint32, *pack], error) {
@@ -167,6 +173,9 @@ func (rd *Reader) whole(ctx context.Context, key blockKey) (bool, error) {
 	}
 	defer rd.packs.release(e)
 	t := e.val.trailer
+	if int64(key.block) >= int64(len(t.blocks)) {
+		return false, nil // an index may say anything
+	}
 	rec := &t.blocks[key.block]
 	for i := range uint32(rec.dicts) {
 		id := t.dict(rec.dictAt + i)
