@@ -102,9 +102,8 @@ func (r *Repo) forgetPacks(packs []uint32) error {
 // whether a run may take files over from its base without asking whether
 // their chunks are still there.
 func (r *Repo) findGone() {
-	r.gone = nil
+	r.gone, r.distrust = nil, false
 	if r.state == nil {
-		r.distrust = len(r.chain.snapshots) > 0
 		return
 	}
 	was, ok := readPackList(r.state, r.id)

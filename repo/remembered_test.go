@@ -49,22 +49,6 @@ func TestDistrusts_AfterAPackWasCutShort(t *testing.T) {
 	}
 }
 
-func TestDistrusts_WithoutAStateDirectory(t *testing.T) {
-	st := store.NewMem()
-	initTestRepo(t, st, MinPackSize)
-	r := openTestRepo(t, st, Options{})
-	defer r.Close()
-	put(t, r, randomChunks(rand.New(rand.NewPCG(1, 5)), 5, 1000, 90_000), nil)
-	w, err := r.NewWriter(t.Context(), WriterOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	if !w.Distrusts() {
-		t.Error("nothing is remembered of the packs, and the run trusts its base")
-	}
-}
-
 // A process may keep a repository open while another one writes with the same
 // state directory.
 func TestWriter_ReadsTheHeadAgainBeforeItWrites(t *testing.T) {
