@@ -24,6 +24,7 @@ type Reader struct {
 	packs  *cache[uint32, *pack]
 	files  *cache[uint32, store.Object] // those of packs that are open
 	blocks *cache[blockKey, *block]
+	bare   bool // it has no other look-ups than tree and data
 
 	wholeMu sync.Mutex // guards isWhole
 	isWhole map[blockKey]wholeness
@@ -77,9 +78,9 @@ type Block struct {
 
 func newReader(r *Repo) *Reader {
 	rd := &Reader{repo: r}
-	rd.packs = newCache[uint32, *pack](packCacheSize, nil)
+	rd.packs = newCache[uint32, *pack](r.bounds.packs, nil)
 	rd.files = newCache[uint32](maxOpenPacks, func(o store.Object) { o.Close() })
-	rd.blocks = newCache[blockKey](blockCacheSize, func(b *block) {
+	rd.blocks = newCache[blockKey](r.bounds.blocks, func(b *block) {
 		if b.buffer != nil {
 			rd.buffers.Put(b.buffer)
 		}
@@ -236,7 +237,7 @@ func (rd *Reader) packsChanged() {
 // again.
 func (rd *Reader) searchAll(ctx context.Context, kind packKind) bool {
 	t := &rd.repo.tables[kind-1]
-	return !t.loaded.Load() && rd.repo.loadTable(ctx, kind) == nil
+	return !rd.bare && !t.loaded.Load() && rd.repo.loadTable(ctx, kind) == nil
 }
 
 // anyChunk marks a spot whose place in the block is not known.

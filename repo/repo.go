@@ -76,6 +76,7 @@ type Repo struct {
 
 	catalog *catalog
 	reader  *Reader
+	bounds  memoryBounds
 	tables  [2]struct { // by kind-1: where chunks lie, made from trailers when first asked for
 		mu      sync.Mutex // guards what follows
 		loaded  atomic.Bool
@@ -100,6 +101,12 @@ type Repo struct {
 	index     atomic.Pointer[index.Index]
 	indexMu   sync.Mutex  // guards opening the index
 	noIndex   atomic.Bool // it failed; see doWithoutIndex
+}
+
+// memoryBounds are what a repository keeps at once, whatever its size.
+type memoryBounds struct {
+	packs, blocks int64 // bytes a reader caches
+	tags          int   // ids sorted at once, at least; see eachSlice
 }
 
 // subKeys are the keys of one purpose each.
@@ -185,6 +192,7 @@ func openWith(ctx context.Context, st store.Store, creds []crypto.Credential, o 
 	if r.catalog, err = listPacks(ctx, st); err != nil {
 		return nil, err
 	}
+	r.bounds = memoryBounds{packs: packCacheSize, blocks: blockCacheSize, tags: sliceTags}
 	r.reader = newReader(r)
 	r.reader.tree = r.tableSpots(kindTree)
 	r.reader.data = r.dataSpots
