@@ -114,11 +114,11 @@ func (g *garbage) goodChunks(ctx context.Context, n uint32, b int, want func(chu
 	return nil
 }
 
-// maxFindable is how many copies of data chunks can be looked up at once, at
+// findableAtOnce is how many copies of data chunks can be looked up at once, at
 // least; findableShare the share of all when that is more.
 const (
-	maxFindable   = 1 << 18
-	findableShare = 128
+	findableAtOnce = 1 << 18
+	findableShare  = 128
 )
 
 // inBatches hands packs to use, as many at once as all that the dictionaries
@@ -174,7 +174,7 @@ func (g *garbage) findData(ctx context.Context, packs []uint32, pick func(n uint
 	if err := g.closeOver(ctx, want, &g.deep, nil); err != nil {
 		return false, err
 	}
-	limit := max(maxFindable, g.copies/findableShare)
+	limit := max(findableAtOnce, g.copies/findableShare)
 	table := newPlaces()
 	err = g.each(ctx, g.packs, func(n uint32, t *trailer) error {
 		if t.header.kind == kindData && (table.used <= limit || len(packs) == 1) {
