@@ -79,7 +79,7 @@ type Block struct {
 func newReader(r *Repo) *Reader {
 	rd := &Reader{repo: r}
 	rd.packs = newCache[uint32, *pack](r.bounds.packs, nil)
-	rd.files = newCache[uint32](maxOpenPacks, func(o store.Object) { o.Close() })
+	rd.files = newCache[uint32](r.bounds.files, func(o store.Object) { o.Close() })
 	rd.blocks = newCache[blockKey](r.bounds.blocks, func(b *block) {
 		if b.buffer != nil {
 			rd.buffers.Put(b.buffer)
@@ -98,7 +98,7 @@ func (rd *Reader) close() {
 
 func (rd *Reader) pack(ctx context.Context, number uint32) (*cached[uint32, *pack], error) {
 	return rd.packs.get(number, func() (*pack, int64, error) {
-		p, err := rd.repo.openPack(ctx, number)
+		p, err := rd.openPack(ctx, number)
 		if err != nil {
 			return nil, 0, err
 		}

@@ -106,6 +106,7 @@ type Repo struct {
 // memoryBounds are what a repository keeps at once, whatever its size.
 type memoryBounds struct {
 	packs, blocks int64 // bytes a reader caches
+	files         int64 // packs a reader keeps open
 	tags          int   // ids sorted at once, at least; see eachSlice
 }
 
@@ -192,7 +193,7 @@ func openWith(ctx context.Context, st store.Store, creds []crypto.Credential, o 
 	if r.catalog, err = listPacks(ctx, st); err != nil {
 		return nil, err
 	}
-	r.bounds = memoryBounds{packs: packCacheSize, blocks: blockCacheSize, tags: sliceTags}
+	r.bounds = memoryBounds{packs: packCacheSize, blocks: blockCacheSize, files: maxOpenPacks, tags: sliceTags}
 	r.reader = newReader(r)
 	r.reader.tree = r.tableSpots(kindTree)
 	r.reader.data = r.dataSpots
@@ -388,12 +389,13 @@ func (r *Repo) idKey(kind packKind) crypto.Key {
 	return r.keys.data
 }
 
-func (r *Repo) openPack(ctx context.Context, number uint32) (*pack, error) {
+func (rd *Reader) openPack(ctx context.Context, number uint32) (*pack, error) {
+	r := rd.repo
 	info, ok := r.catalog.alive(number)
 	if !ok {
 		return nil, fmt.Errorf("pack %d: %w: it was removed", number, ErrNotFound)
 	}
-	p, err := readPack(r.reader.openPackFile(ctx, number, info), r.keys.pack, r.id, int64(r.config.PackSize), number, info)
+	p, err := readPack(rd.openPackFile(ctx, number, info), r.keys.pack, r.id, int64(r.config.PackSize), number, info)
 	if err == nil && p.trailer.header.epoch != r.config.KeyEpoch {
 		return nil, fmt.Errorf("pack %s: %w: it says key epoch %d, the repository has %d", info.id, ErrDamaged, p.trailer.header.epoch, r.config.KeyEpoch)
 	}
