@@ -339,8 +339,11 @@ func TestRepoGuards_GCDeletesNothingWhenItDoesNotSeeAll(t *testing.T) {
 		"listing of packs is empty": func(h *hurtStore, _ string, _ []string) {
 			h.list = shortList("packs", func(n int) int { return 0 })
 		},
-		"listing of packs is half": func(h *hurtStore, _ string, _ []string) {
-			h.list = shortList("packs", func(n int) int { return n / 2 })
+		"listing of packs is short": func(h *hurtStore, _ string, ids []string) {
+			needed := rootPack(h, ids[3])
+			h.list = func(prefix string, infos []store.Info) ([]store.Info, error) {
+				return slices.DeleteFunc(infos, func(i store.Info) bool { return i.Name == needed }), nil
+			}
 		},
 		"a manifest is damaged": func(h *hurtStore, _ string, ids []string) { overwrite(t, h.Store, manifest(h, ids[2]), flip(-1)) },
 		"a manifest is missing": func(h *hurtStore, _ string, ids []string) { overwrite(t, h.Store, manifest(h, ids[2]), gone) },
