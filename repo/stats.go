@@ -45,7 +45,10 @@ const (
 // is three bits a chunk and as many as the number of snapshots has; six bytes a
 // tree page; and caches that do not grow with the repository. Where chunks are
 // missing, which check reports, the sums are off by as much.
-func (r *Repo) Stats(ctx context.Context) (*Stats, error) {
+func (r *Repo) Stats(ctx context.Context, p *StatsProgress) (*Stats, error) {
+	if p == nil {
+		p = new(StatsProgress)
+	}
 	r.reader.close()
 	rd := newReader(r)
 	rd.bare = true
@@ -78,7 +81,7 @@ func (r *Repo) Stats(ctx context.Context) (*Stats, error) {
 	if err != nil {
 		return nil, err
 	}
-	owners, err := r.findOwners(ctx, rd, roll, st)
+	owners, err := r.findOwners(ctx, rd, roll, st, p)
 	if err != nil {
 		return nil, err
 	}
@@ -140,13 +143,15 @@ func (st *Stats) count(t *trailer) {
 // findOwners walks the snapshots and returns, by the number of a chunk, whose
 // it is. What hangs on a page is known to be owned likewise: it need not be
 // read for a snapshot that has it already, nor once it is shared.
-func (r *Repo) findOwners(ctx context.Context, rd *Reader, roll *roll, st *Stats) (packed, error) {
+func (r *Repo) findOwners(ctx context.Context, rd *Reader, roll *roll, st *Stats, prog *StatsProgress) (packed, error) {
 	snaps := r.Snapshots()
+	prog.TotalSnapshots.Store(int64(len(snaps)))
 	owners := newPacked(max(1, roll.count), bits.Len(uint(len(snaps)+firstOwner)))
 	for i, s := range snaps {
 		st.Snapshots = append(st.Snapshots, SnapshotStats{ID: s.ID, Files: s.Totals.Files, Bytes: s.Totals.BytesTotal})
 		mine := uint64(firstOwner + i)
 		own := func(id *crypto.ID) (news bool) {
+			prog.Chunks.Add(1)
 			n := roll.number(id)
 			switch owners.get(n) {
 			case mine, ownerShared:
@@ -172,6 +177,7 @@ func (r *Repo) findOwners(ctx context.Context, rd *Reader, roll *roll, st *Stats
 				return owners, err
 			}
 		}
+		prog.Snapshots.Add(1)
 	}
 	return owners, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/generalbots/backupd/internal/browse"
 	"github.com/generalbots/backupd/repo"
 	"github.com/spf13/cobra"
 )
@@ -22,16 +23,16 @@ func (p *program) catCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				found, err := t.find(cmd.Context(), args[1])
+				found, err := lookUp(cmd.Context(), t, args[1])
 				if err != nil {
 					return err
 				}
 				for _, e := range found {
 					if e.Type == repo.TypeRegular {
-						return t.content(cmd.Context(), p.stdout, e)
+						return t.Content(cmd.Context(), p.stdout, e.Entry)
 					}
 				}
-				return fmt.Errorf("%s is a %s, which has no content", printable(clean(args[1])), typeText(found[0].Type))
+				return fmt.Errorf("%s is a %s, which has no content", printable(browse.Clean(args[1])), browse.TypeName(found[0].Type))
 			})
 		},
 	}

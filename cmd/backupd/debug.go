@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/generalbots/backupd/internal/browse"
 	"github.com/generalbots/backupd/repo"
 	"github.com/spf13/cobra"
 )
@@ -161,14 +162,14 @@ func (p *program) debugTreeCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		found, err := t.find(ctx, pathArgument(args))
+		found, err := lookUp(ctx, t, pathArgument(args))
 		if err != nil {
 			return err
 		}
-		at := clean(pathArgument(args))
+		at := browse.Clean(pathArgument(args))
 		values := []treeValue{}
 		for _, e := range found {
-			v, err := t.describe(ctx, at, e)
+			v, err := describe(ctx, r.Reader(), t, at, e.Entry)
 			if err != nil {
 				return err
 			}
@@ -185,10 +186,10 @@ func (p *program) debugTreeCommand() *cobra.Command {
 }
 
 // describe tells of an entry, its chunks, and the entries in it.
-func (t *tree) describe(ctx context.Context, at string, e *repo.Entry) (treeValue, error) {
+func describe(ctx context.Context, rd *repo.Reader, t *browse.Tree, at string, e *repo.Entry) (treeValue, error) {
 	v := entryIDs(at, e)
 	if e.Type == repo.TypeRegular {
-		cr := t.rd.Content(&e.Content)
+		cr := rd.Content(&e.Content)
 		var off int64
 		for {
 			ref, ok, err := cr.Next(ctx)
@@ -202,7 +203,7 @@ func (t *tree) describe(ctx context.Context, at string, e *repo.Entry) (treeValu
 	if e.Type != repo.TypeDirectory {
 		return v, nil
 	}
-	err := t.walk(ctx, e.Dir, at, 0, func(name string, c *repo.Entry) error {
+	err := t.Walk(ctx, e.Dir, at, func(name string, c *repo.Entry) error {
 		v.Below = append(v.Below, entryIDs(name, c))
 		return nil
 	}, func(string, *repo.Entry) bool { return false })

@@ -3,7 +3,9 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"sync/atomic"
 
+	"github.com/generalbots/backupd/internal/browse"
 	"github.com/generalbots/backupd/repo"
 	"github.com/spf13/cobra"
 )
@@ -74,18 +76,28 @@ func (t *diffTotals) add(c *repo.Change) {
 
 func (p *program) diff(r *repo.Repo, cmd *cobra.Command, a, b *repo.Snapshot) error {
 	var totals diffTotals
+	var seen atomic.Int64
+	stop := p.meter(2, func() reading {
+		if seen.Load() == 0 {
+			return reading{what: "comparing", measure: byTime}
+		}
+		return reading{what: "comparing", measure: byCount, unit: "change", count: seen.Load()}
+	})
+	defer stop()
 	values := p.list(fmt.Sprintf(`{"from":%q,"to":%q,"changes":`, a.ID, b.ID))
 	for c, err := range r.Diff(cmd.Context(), a, b) {
 		if err != nil {
 			return err
 		}
+		seen.Add(1)
 		totals.add(&c)
 		if !p.json {
-			p.print("%s", changeLine(&c))
+			p.row("%s", changeLine(&c))
 		} else if err := values.add(changeOf(&c)); err != nil {
 			return err
 		}
 	}
+	stop()
 	p.say("%s added, %s changed, %s removed, %s with other metadata; +%s -%s",
 		countText(totals.Added), countText(totals.Changed), countText(totals.Removed), countText(totals.MetaChanged), bytesText(totals.BytesAdded), bytesText(totals.BytesRemoved))
 	if !p.json {
@@ -101,10 +113,10 @@ func (p *program) diff(r *repo.Repo, cmd *cobra.Command, a, b *repo.Snapshot) er
 func changeOf(c *repo.Change) changeValue {
 	v := changeValue{Kind: c.Kind.String(), pathValue: pathOf("/" + c.Path)}
 	if c.Old != nil {
-		v.Type, v.OldSize = typeText(c.Old.Type), &c.Old.Size
+		v.Type, v.OldSize = browse.TypeName(c.Old.Type), &c.Old.Size
 	}
 	if c.New != nil {
-		v.Type, v.NewSize = typeText(c.New.Type), &c.New.Size
+		v.Type, v.NewSize = browse.TypeName(c.New.Type), &c.New.Size
 	}
 	return v
 }

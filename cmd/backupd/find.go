@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
-	"path"
-	"strings"
+	"fmt"
+	"sync/atomic"
 
+	"github.com/generalbots/backupd/internal/browse"
 	"github.com/generalbots/backupd/repo"
 	"github.com/spf13/cobra"
 )
@@ -19,10 +19,11 @@ it is compared with the whole path. Each line has the snapshot, the time of modi
 		Example: "  backupd repo find '*.docx'",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if _, err := path.Match(args[0], ""); err != nil {
-				return &usageError{cmd.CommandPath(), errors.New("NAME is not a pattern: a [ has no end, or a \\ stands last")}
+			search, err := browse.NewSearch(args[0])
+			if err != nil {
+				return &usageError{cmd.CommandPath(), fmt.Errorf("NAME is %w", err)}
 			}
-			return p.withRepo(cmd.Context(), func(r *repo.Repo) error { return p.find(cmd.Context(), r, args[0]) })
+			return p.withRepo(cmd.Context(), func(r *repo.Repo) error { return p.find(cmd.Context(), r, search) })
 		},
 	}
 }
@@ -33,71 +34,38 @@ type foundValue struct {
 	entryValue
 }
 
-func (p *program) find(ctx context.Context, r *repo.Repo, pattern string) error {
-	whole := strings.Contains(pattern, "/")
-	if whole && pattern[0] != '/' {
-		pattern = "/" + pattern
-	}
+func (p *program) find(ctx context.Context, r *repo.Repo, search *browse.Search) error {
+	snapshots := r.Snapshots()
+	var done atomic.Int64
+	stop := p.meter(2, func() reading {
+		what := fmt.Sprintf("looking through snapshot %s of %s:", countText(done.Load()+1), countText(len(snapshots)))
+		return reading{what: what, measure: byCount, unit: "entry", count: search.Entries.Load()}
+	})
+	defer stop()
 	values := p.list("")
 	count := 0
-	// What matched nothing below it once needs not be gone through again in the next snapshot.
-	barren := dirSet{}
-	for _, s := range r.Snapshots() {
-		t, err := treeOf(r, s)
+	for _, s := range snapshots {
+		t, err := browse.Open(r, s)
 		if err != nil {
 			return err
 		}
-		visit := func(name string, e *repo.Entry) error {
-			against := e.Name
-			if whole {
-				against = name
-			}
-			if ok, _ := path.Match(pattern, against); !ok {
-				return nil
-			}
+		err = search.In(ctx, t, func(at string, e *repo.Entry) error {
 			count++
 			if p.json {
-				return values.add(foundValue{s.ID, entryOf(name, e)})
+				return values.add(foundValue{s.ID, entryOf(at, e)})
 			}
-			p.print("%s  %s  %10s  %s", s.ID, timeText(clock(e.Mtime)), sizeText(e), printable(name))
+			p.row("%s  %s  %10s  %s", s.ID, timeText(browse.Clock(e.Mtime)), sizeText(e), printable(at))
 			return nil
+		})
+		if err != nil {
+			return err
 		}
-		for _, root := range t.roots {
-			if err := t.search(ctx, root.Dir, "/", 0, visit, &count, barren, whole); err != nil {
-				return err
-			}
-		}
+		done.Add(1)
 	}
+	stop()
 	if p.json {
 		return values.end("")
 	}
-	p.say("found %s in %s", counted(count, "entry"), counted(len(r.Snapshots()), "snapshot"))
-	return nil
-}
-
-// search walks below a directory and remembers in barren where nothing was counted, unless the path matters.
-func (t *tree) search(ctx context.Context, d repo.Dir, at string, depth int, visit func(string, *repo.Entry) error, count *int, barren dirSet, whole bool) error {
-	if !whole && barren.has(d) {
-		return nil
-	}
-	before := *count
-	var below []*repo.Entry
-	only := func(name string, e *repo.Entry) error {
-		if e.Type == repo.TypeDirectory {
-			below = append(below, e)
-		}
-		return visit(name, e)
-	}
-	if err := t.walk(ctx, d, at, depth, only, func(string, *repo.Entry) bool { return false }); err != nil {
-		return err
-	}
-	for _, e := range below {
-		if err := t.search(ctx, e.Dir, path.Join(at, e.Name), depth+1, visit, count, barren, whole); err != nil {
-			return err
-		}
-	}
-	if *count == before {
-		barren.add(d)
-	}
+	p.say("found %s in %s", counted(count, "entry"), counted(len(snapshots), "snapshot"))
 	return nil
 }

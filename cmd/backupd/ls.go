@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/generalbots/backupd/internal/browse"
 	"github.com/generalbots/backupd/repo"
 	"github.com/spf13/cobra"
 )
@@ -37,11 +38,11 @@ func (p *program) ls(ctx context.Context, r *repo.Repo, query, path string, long
 	if err != nil {
 		return err
 	}
-	found, err := t.find(ctx, path)
+	found, err := lookUp(ctx, t, path)
 	if err != nil {
 		return err
 	}
-	at := clean(path)
+	at := browse.Clean(path)
 	values := p.list("")
 	show := func(name string, e *repo.Entry) error {
 		switch {
@@ -57,7 +58,7 @@ func (p *program) ls(ctx context.Context, r *repo.Repo, query, path string, long
 	base := levels(at)
 	for _, e := range found {
 		if at != "/" {
-			if err := show(at, e); err != nil {
+			if err := show(at, e.Entry); err != nil {
 				return err
 			}
 		}
@@ -65,7 +66,7 @@ func (p *program) ls(ctx context.Context, r *repo.Repo, query, path string, long
 			continue
 		}
 		enter := func(name string, _ *repo.Entry) bool { return depth == 0 || levels(name)-base < depth }
-		if err := t.walk(ctx, e.Dir, at, 0, show, enter); err != nil {
+		if err := t.Walk(ctx, e.Dir, at, show, enter); err != nil {
 			return err
 		}
 	}
@@ -113,41 +114,20 @@ type entryValue struct {
 
 func entryOf(name string, e *repo.Entry) entryValue {
 	v := entryValue{
-		pathValue: pathOf(name), Type: typeText(e.Type), Mode: fmt.Sprintf("%04o", e.Mode), UID: e.UID, GID: e.GID, User: e.User, Group: e.Group,
-		Size: e.Size, Mtime: clock(e.Mtime).Format(time.RFC3339Nano), Ctime: clock(e.Ctime).Format(time.RFC3339Nano),
+		pathValue: pathOf(name), Type: browse.TypeName(e.Type), Mode: fmt.Sprintf("%04o", e.Mode), UID: e.UID, GID: e.GID, User: e.User, Group: e.Group,
+		Size: e.Size, Mtime: browse.Clock(e.Mtime).Format(time.RFC3339Nano), Ctime: browse.Clock(e.Ctime).Format(time.RFC3339Nano),
 		Inode: e.Inode, Device: e.Device, Nlink: e.Nlink, Sparse: e.Sparse,
 	}
 	to := pathOf(e.Target)
 	v.Target, v.RawTo = to.Path, to.Raw
 	if e.Type == repo.TypeCharDevice || e.Type == repo.TypeBlockDevice {
-		v.Major, v.Minor = &e.Major, &e.Minor
+		major, minor := e.Major, e.Minor // e is used again
+		v.Major, v.Minor = &major, &minor
 	}
 	for _, x := range e.Xattrs {
 		v.Xattrs = append(v.Xattrs, x.Name)
 	}
 	return v
-}
-
-func clock(t repo.Time) time.Time { return time.Unix(t.Sec, int64(t.Nsec)).UTC() }
-
-func typeText(t repo.Type) string {
-	switch t {
-	case repo.TypeRegular:
-		return "file"
-	case repo.TypeDirectory:
-		return "directory"
-	case repo.TypeSymlink:
-		return "symlink"
-	case repo.TypeFIFO:
-		return "fifo"
-	case repo.TypeSocket:
-		return "socket"
-	case repo.TypeCharDevice:
-		return "char_device"
-	case repo.TypeBlockDevice:
-		return "block_device"
-	}
-	return fmt.Sprintf("type %d", uint8(t))
 }
 
 // modeText is the mode of an entry as ls writes it.
@@ -203,7 +183,7 @@ func longLine(name string, e *repo.Entry) string {
 	if e.Type == repo.TypeCharDevice || e.Type == repo.TypeBlockDevice {
 		size = fmt.Sprintf("%d,%d", e.Major, e.Minor)
 	}
-	line := fmt.Sprintf("%s %s %10s %s %s", modeText(e), owner(e), size, timeText(clock(e.Mtime)), printable(name))
+	line := fmt.Sprintf("%s %s %10s %s %s", modeText(e), owner(e), size, timeText(browse.Clock(e.Mtime)), printable(name))
 	if e.Type == repo.TypeSymlink {
 		line += " -> " + printable(e.Target)
 	}

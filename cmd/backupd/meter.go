@@ -27,6 +27,14 @@ func (t *terminal) Write(b []byte) (int, error) {
 	return t.w.Write(b)
 }
 
+// aside runs do, which writes to the same screen, with no progress line on it.
+func (t *terminal) aside(do func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.wipe()
+	do()
+}
+
 // draw replaces the progress line; an empty one takes it away.
 func (t *terminal) draw(line string) {
 	t.mu.Lock()

@@ -21,6 +21,7 @@ type program struct {
 	stdout   *bufio.Writer // data; flushed when the command ends
 	stderr   io.Writer     // talk
 	terminal *terminal     // what stderr writes to, when it is one
+	onScreen bool          // stdout is a terminal, most likely the same
 	env      func(string) string
 
 	access  access // how to get at the repository
@@ -147,6 +148,15 @@ func (p *program) say(format string, args ...any) {
 
 // print prints a line of data. A failure is found by the flush at the end.
 func (p *program) print(format string, args ...any) { fmt.Fprintf(p.stdout, format+"\n", args...) }
+
+// row is print while a meter runs. Where people see both, the line is shown at once, in place of the progress line, so
+// that neither writes into the other.
+func (p *program) row(format string, args ...any) {
+	p.print(format, args...)
+	if p.onScreen && p.terminal != nil {
+		p.terminal.aside(func() { _ = p.stdout.Flush() }) // a failure is found by the flush at the end
+	}
+}
 
 // value prints the one JSON value of a command.
 func (p *program) value(v any) error {

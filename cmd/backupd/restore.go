@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/generalbots/backupd/internal/browse"
 	"github.com/generalbots/backupd/internal/restore"
 	"github.com/generalbots/backupd/internal/source"
 	"github.com/generalbots/backupd/internal/target"
@@ -68,7 +69,7 @@ func (p *program) restore(cmd *cobra.Command, f *restoreFlags, args []string) er
 	}
 	o := restore.Options{Overwrite: mode, DryRun: f.dryRun, Verify: f.verify, TargetPath: f.target}
 	for _, path := range args[1:] {
-		if path = clean(path); path == "/" {
+		if path = browse.Clean(path); path == "/" {
 			o.Paths = nil
 			break
 		}
@@ -110,15 +111,14 @@ func (p *program) restore(cmd *cobra.Command, f *restoreFlags, args []string) er
 	})
 }
 
-// missing is the error about the first path that the snapshot does not hold, or else.
+// missing is the error about the first path that the snapshot does not hold, or that can not be looked up, or else.
 func missing(ctx context.Context, r *repo.Repo, s *repo.Snapshot, paths []string, otherwise error) error {
-	t, err := treeOf(r, s)
+	t, err := browse.Open(r, s)
 	if err != nil {
 		return otherwise
 	}
 	for _, path := range paths {
-		var gone *absent
-		if _, err := t.find(ctx, path); errors.As(err, &gone) {
+		if _, err := lookUp(ctx, t, path); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -173,8 +174,15 @@ forgetting it and a gc give back. Then what the whole repository takes.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withRepo(cmd.Context(), func(r *repo.Repo) error {
-				stop := p.meter(2, func() reading { return reading{what: "measuring", measure: byTime} })
-				s, err := r.Stats(cmd.Context())
+				var prog repo.StatsProgress
+				stop := p.meter(2, func() reading {
+					if prog.Chunks.Load() == 0 {
+						return reading{what: "measuring", measure: byTime}
+					}
+					what := fmt.Sprintf("measuring snapshot %s of %s:", countText(min(prog.Snapshots.Load()+1, prog.TotalSnapshots.Load())), countText(prog.TotalSnapshots.Load()))
+					return reading{what: what, measure: byCount, unit: "chunk", count: prog.Chunks.Load()}
+				})
+				s, err := r.Stats(cmd.Context(), &prog)
 				stop()
 				if err != nil {
 					return err

@@ -1,167 +1,106 @@
 package browse
 
 import (
-	"archive/tar"
-	"archive/zip"
 	"context"
-	"errors"
+	"hash/maphash"
 	"io"
-	"strings"
+	"sync/atomic"
 
 	"github.com/generalbots/backupd/repo"
 )
 
-// Tar writes what is at a path, with everything below, as a tar archive (PAX, with
-// extended attributes and hard links). Names have no slash in front. What tar can
-// not express is left out, and told to problem. repo.ErrNotFound before anything
-// is written.
-func (t *Tree) Tar(ctx context.Context, w io.Writer, at string, problem func(at, text string)) error {
-	a := &tarball{t: t, w: tar.NewWriter(w), ctx: ctx, first: map[inode]string{}, problem: problem}
-	if err := t.each(ctx, at, a.add); err != nil {
-		return err
-	}
-	return a.w.Close()
+// ArchiveProgress counts what an archive has got so far. Who writes it counts,
+// anybody may read it at any time.
+type ArchiveProgress struct {
+	Files atomic.Int64 // regular files begun, hard links to them not counted
+	Bytes atomic.Int64 // of their content
 }
 
-// Zip writes the regular files, directories and symbolic links at a path and below
-// as a zip archive. Everything else is left out, and told to problem.
-// repo.ErrNotFound before anything is written.
-func (t *Tree) Zip(ctx context.Context, w io.Writer, at string, problem func(at, text string)) error {
-	z := &zipball{t: t, w: zip.NewWriter(w), ctx: ctx, problem: problem}
-	if err := t.each(ctx, at, z.add); err != nil {
-		return err
-	}
-	return z.w.Close()
+// Both archives hold all parts as the one tree that a restore makes of them, and
+// end with an error at the first byte that can not be read: the archive is then
+// without its end, which every reader of it complains about.
+
+// content is where the bytes of a file go, counted.
+type content struct {
+	w io.Writer
+	p *ArchiveProgress
 }
 
-// each visits what is at a path and everything below it, in all parts.
-func (t *Tree) each(ctx context.Context, at string, visit func(at string, e *repo.Entry) error) error {
-	at = Clean(at)
-	found, err := t.Find(ctx, at)
-	if err != nil {
-		return err
-	}
-	for _, f := range found {
-		if at != "/" {
-			if err := visit(at, f.Entry); err != nil {
-				return err
-			}
-		}
-		if f.Type == repo.TypeDirectory {
-			if err := t.Walk(ctx, f.Dir, at, visit, nil); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+// Write passes bytes on.
+func (c content) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.p.Bytes.Add(int64(n))
+	return n, err
 }
 
-// tarball writes entries as tar.
-type tarball struct {
-	t       *Tree
-	w       *tar.Writer
-	ctx     context.Context
-	first   map[inode]string // the name of hard-linked files that are in the archive
-	problem func(at, text string)
+// fill writes what a file holds.
+func (c content) fill(ctx context.Context, t *Tree, e *repo.Entry) error {
+	c.p.Files.Add(1)
+	return t.Content(ctx, c, e)
 }
 
-type inode struct{ device, inode uint64 }
+// maxLinks bounds the hard-linked files of which names are still to come, a few
+// hundred bytes each. Beyond it names become files of their own.
+const maxLinks = 1 << 17
 
-func (a *tarball) add(name string, e *repo.Entry) error {
-	h := &tar.Header{
-		Name: strings.TrimPrefix(name, "/"), Mode: int64(e.Mode), Uid: int(e.UID), Gid: int(e.GID), Uname: e.User, Gname: e.Group,
-		ModTime: Clock(e.Mtime), Format: tar.FormatPAX, PAXRecords: map[string]string{},
-	}
-	for _, x := range e.Xattrs {
-		if strings.Contains(x.Name, "=") {
-			a.problem(name, "extended attribute "+x.Name+" can not be written to tar")
-			continue
-		}
-		h.PAXRecords["SCHILY.xattr."+x.Name] = string(x.Value)
-	}
-	switch e.Type {
-	case repo.TypeRegular:
-		return a.file(h, name, e)
-	case repo.TypeDirectory:
-		h.Typeflag, h.Name = tar.TypeDir, h.Name+"/"
-	case repo.TypeSymlink:
-		h.Typeflag, h.Linkname = tar.TypeSymlink, e.Target
-	case repo.TypeFIFO:
-		h.Typeflag = tar.TypeFifo
-	case repo.TypeCharDevice, repo.TypeBlockDevice:
-		h.Typeflag = tar.TypeChar
-		if e.Type == repo.TypeBlockDevice {
-			h.Typeflag = tar.TypeBlock
-		}
-		h.Devmajor, h.Devminor = int64(e.Major), int64(e.Minor)
-	default:
-		a.problem(name, "a "+TypeName(e.Type)+" can not be written to tar")
-		return nil
-	}
-	return a.header(h, name)
+// links knows the files with several names that an archive holds under one.
+type links struct {
+	seed  maphash.Seed
+	files map[inode]link
 }
 
-func (a *tarball) file(h *tar.Header, name string, e *repo.Entry) error {
-	h.Typeflag, h.Size = tar.TypeReg, e.Size
-	if e.Nlink > 1 {
-		key := inode{e.Device, e.Inode}
-		if other, ok := a.first[key]; ok {
-			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, other, 0
-			return a.header(h, name)
-		}
-		a.first[key] = h.Name
-	}
-	if err := a.header(h, name); err != nil {
-		return err
-	}
-	return a.t.Content(a.ctx, a.w, e)
+type inode struct {
+	part       int
+	device, at uint64
 }
 
-// header writes a header. One that tar can not express is a problem of this entry
-// alone.
-func (a *tarball) header(h *tar.Header, name string) error {
-	err := a.w.WriteHeader(h)
-	if errors.Is(err, tar.ErrHeader) {
-		a.problem(name, err.Error())
-		if h.Size > 0 {
-			return err // its content has nowhere to go
-		}
-		return nil
-	}
-	return err
+type link struct {
+	name  string // in the archive
+	print uint64 // what has another one is another file with a number used again
+	left  uint32 // names still to come
 }
 
-// zipball writes entries as zip.
-type zipball struct {
-	t       *Tree
-	w       *zip.Writer
-	ctx     context.Context
-	problem func(at, text string)
+func newLinks() links { return links{maphash.MakeSeed(), make(map[inode]link)} }
+
+// earlier returns the name under which a file is in the archive already.
+func (l *links) earlier(part int, e *repo.Entry) (name string, ok bool) {
+	if e.Nlink < 2 {
+		return "", false
+	}
+	key := inode{part, e.Device, e.Inode}
+	first, ok := l.files[key]
+	if !ok || first.print != l.fingerprint(e) {
+		return "", false
+	}
+	if first.left--; first.left == 0 {
+		delete(l.files, key)
+	} else {
+		l.files[key] = first
+	}
+	return first.name, true
 }
 
-func (z *zipball) add(name string, e *repo.Entry) error {
-	h := &zip.FileHeader{Name: strings.TrimPrefix(name, "/"), Method: zip.Deflate, Modified: Clock(e.Mtime)}
-	switch e.Type {
-	case repo.TypeRegular:
-		h.SetMode(FileMode(e))
-	case repo.TypeDirectory:
-		h.Name, h.Method = h.Name+"/", zip.Store
-		h.SetMode(FileMode(e))
-	case repo.TypeSymlink:
-		h.SetMode(FileMode(e))
-	default:
-		z.problem(name, "a "+TypeName(e.Type)+" can not be written to zip")
-		return nil
+// add notes a file that the archive now holds.
+func (l *links) add(part int, e *repo.Entry, name string) {
+	key := inode{part, e.Device, e.Inode}
+	if _, taken := l.files[key]; e.Nlink >= 2 && !taken && len(l.files) < maxLinks {
+		l.files[key] = link{name, l.fingerprint(e), e.Nlink - 1}
 	}
-	w, err := z.w.CreateHeader(h)
-	if err != nil {
-		return err
+}
+
+// fingerprint tells two files apart that are not names of one.
+func (l *links) fingerprint(e *repo.Entry) uint64 {
+	type summary struct {
+		size   int64
+		mtime  repo.Time
+		chunks uint64
+		root   [32]byte
 	}
-	switch e.Type {
-	case repo.TypeRegular:
-		return z.t.Content(z.ctx, w, e)
-	case repo.TypeSymlink:
-		_, err = io.WriteString(w, e.Target)
+	h := maphash.Hash{}
+	h.SetSeed(l.seed)
+	maphash.WriteComparable(&h, summary{e.Size, e.Mtime, e.Content.Chunks, e.Content.Root})
+	for i := range e.Content.Inline {
+		h.Write(e.Content.Inline[i].ID[:])
 	}
-	return err
+	return h.Sum64()
 }

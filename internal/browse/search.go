@@ -5,22 +5,30 @@ import (
 	"errors"
 	"path"
 	"strings"
+	"sync/atomic"
 
 	"github.com/generalbots/backupd/crypto"
 	"github.com/generalbots/backupd/repo"
 )
 
-// Search finds entries by name in many snapshots.
+// Search finds entries by name in many snapshots of one repository. One
+// goroutine at a time searches.
 type Search struct {
+	// Entries counts what was looked at. The search writes it, anybody may read
+	// it at any time.
+	Entries atomic.Int64
+
 	pattern string
 	whole   bool // of the path
-	// What matched nothing below it once is not gone through again in the next
-	// snapshot, unless the path matters.
+	// Directories below which nothing matched. They are told by their content,
+	// so one that stands elsewhere too, in another part or another snapshot, is
+	// not gone through again. Of no use when the path matters.
 	barren map[crypto.ID]struct{}
 }
 
-// maxBarren bounds what is remembered, in directories.
-const maxBarren = 1 << 20
+// maxBarren bounds what is remembered, in directories of about 60 bytes each.
+// Beyond it a search only takes longer.
+const maxBarren = 1 << 18
 
 // ErrPattern says that a pattern can not be read.
 var ErrPattern = errors.New("not a pattern: a [ has no end, or a \\ stands last")
@@ -38,52 +46,80 @@ func NewSearch(pattern string) (*Search, error) {
 	return s, nil
 }
 
-// In calls found for each entry of a tree that matches. An error of found ends
-// the search.
+// In calls found for each entry of a tree that matches, part after part, in the
+// order in which Walk comes by. An entry is valid until found has returned. An
+// error of found ends the search.
 func (s *Search) In(ctx context.Context, t *Tree, found func(at string, e *repo.Entry) error) error {
+	in := searching{s, t, found, repo.Entry{}}
 	for _, p := range t.parts {
-		if _, err := s.below(ctx, t, p.root.Dir, "/", 0, found); err != nil {
+		if _, err := in.below(ctx, p.root.Dir, "/", 0); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Search) below(ctx context.Context, t *Tree, d repo.Dir, at string, depth int, found func(string, *repo.Entry) error) (any bool, err error) {
-	if _, known := s.barren[d.Root]; known && !s.whole {
+// searching is a search in one tree.
+type searching struct {
+	*Search
+	t     *Tree
+	found func(at string, e *repo.Entry) error
+	entry repo.Entry
+}
+
+// below reports whether anything matched below a directory.
+func (s *searching) below(ctx context.Context, d repo.Dir, at string, depth int) (matched bool, err error) {
+	if depth > repo.MaxTreeDepth {
+		return false, errTooDeep
+	}
+	if _, known := s.barren[d.Root]; known {
 		return false, nil
 	}
-	type directory struct {
-		at string
-		d  repo.Dir
-	}
-	var dirs []directory
-	err = t.walk(ctx, d, at, depth, func(name string, e *repo.Entry) error {
-		if e.Type == repo.TypeDirectory {
-			dirs = append(dirs, directory{name, e.Dir})
-		}
-		against := e.Name
-		if s.whole {
-			against = name
-		}
-		if ok, _ := path.Match(s.pattern, against); !ok {
-			return nil
-		}
-		any = true
-		return found(name, e)
-	}, func(string, *repo.Entry) bool { return false })
-	if err != nil {
-		return any, err
-	}
-	for _, sub := range dirs {
-		more, err := s.below(ctx, t, sub.d, sub.at, depth+1, found)
+	dr := s.t.rd.Dir(d)
+	for {
+		raw, ok, err := dr.Next(ctx)
 		if err != nil {
-			return any, err
+			return matched, err
 		}
-		any = any || more
+		if !ok {
+			break
+		}
+		s.Entries.Add(1)
+		directory := raw.Type() == repo.TypeDirectory
+		name := ""
+		var match bool
+		if s.whole {
+			name = join(at, string(raw.Name()))
+			match, _ = path.Match(s.pattern, name)
+		} else {
+			match, _ = path.Match(s.pattern, string(raw.Name()))
+		}
+		if !match && !directory {
+			continue
+		}
+		// Only these are worth to be decoded.
+		if err := raw.Entry(&s.entry); err != nil {
+			return matched, err
+		}
+		name, sub := join(at, s.entry.Name), s.entry.Dir
+		if match {
+			matched = true
+			if err := s.found(name, &s.entry); err != nil {
+				return matched, err
+			}
+		}
+		if !directory {
+			continue
+		}
+		more, err := s.below(ctx, sub, name, depth+1)
+		if err != nil {
+			return matched, err
+		}
+		matched = matched || more
 	}
-	if !any && len(s.barren) < maxBarren {
+	// Only what was gone through to its end is known to hold nothing.
+	if !matched && !s.whole && len(s.barren) < maxBarren {
 		s.barren[d.Root] = struct{}{}
 	}
-	return any, nil
+	return matched, nil
 }
