@@ -28,6 +28,7 @@ type inode struct {
 type link struct {
 	content uint64 // of the first; what differs is another file with a number used again
 	seen    uint32 // names; of the plan
+	stays   bool   // in a dry run: the first name would be left alone
 
 	mu       sync.Mutex // guards what follows
 	resolved bool

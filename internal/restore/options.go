@@ -31,8 +31,11 @@ type Options struct {
 	// as there already.
 	Overwrite target.Overwrite
 	// DryRun makes the plan and nothing else: the report says what would be
-	// restored if nothing were there yet. The target may be nil.
+	// restored. The target may be nil.
 	DryRun bool
+	// View is where a dry run looks at what is there already, opened with the
+	// options that the target would be opened with. Nil is as if nothing were.
+	View *target.View
 	// Verify reads every file again after it was written and compares it with
 	// the ids of its chunks.
 	Verify bool
