@@ -138,7 +138,7 @@ func TestReport_HasStableNames(t *testing.T) {
 	must(t, err)
 	const want = `{"snapshot":"","status":"","dry_run":false,"started_at":"0001-01-01T00:00:00Z","finished_at":"0001-01-01T00:00:00Z",` +
 		`"files":0,"dirs":0,"links":0,"symlinks":0,"specials":0,"bytes":0,"verified":0,"identical":0,"excluded":0,` +
-		`"existing":["/a\\xffb/ü�"],"existing_count":0,"left_off":[{"path":"","op":"","text":""}],"left_off_count":0,` +
+		`"existing":["/a\\xffb/ü�"],"existing_count":0,"would_replace_count":0,"left_off":[{"path":"","op":"","text":""}],"left_off_count":0,` +
 		`"problems":[{"path":"/p","op":"read","text":"t"}],"problem_count":0,"damaged":0}`
 	if string(b) != want {
 		t.Errorf("got  %s\nwant %s", b, want)
