@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -246,6 +248,37 @@ func TestSearch_ForgetsWhatItBroke(t *testing.T) {
 	for _, pattern := range []string{"[", "a\\", "[]a]"} {
 		if _, err := browse.NewSearch(pattern); err != browse.ErrPattern {
 			t.Errorf("%q: %v", pattern, err)
+		}
+	}
+}
+
+// A page that is lost is damage. It must not look like a path that is not there.
+func TestFind_TellsALostPageFromAPathThatIsNotThere(t *testing.T) {
+	f := newRepo(t)
+	f.damaged = true
+	id := f.forge(t, func(fg *forger) []*repo.Entry { return []*repo.Entry{fg.file("x", "1")} }).Snapshot().ID
+	must(t, filepath.WalkDir(f.dir, func(p string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && strings.Contains(p, "/packs/") {
+			err = os.Remove(p)
+		}
+		return err
+	}))
+	tree := f.tree(t, f.reopen(t), id)
+	for _, at := range []string{"/x", "/none"} {
+		if _, err := tree.Find(t.Context(), at); err == nil || errors.Is(err, browse.ErrNoPath) {
+			t.Errorf("%s: %v", at, err)
+		}
+	}
+	for _, err := range tree.List(t.Context(), "/", 0, 0) {
+		if err == nil || errors.Is(err, browse.ErrNoPath) {
+			t.Errorf("list: %v", err)
+		}
+	}
+	s, err := browse.NewSearch("x")
+	must(t, err)
+	for range 2 { // the second time nothing is remembered as empty
+		if err := s.In(t.Context(), tree, func(string, *repo.Entry) error { return nil }); err == nil {
+			t.Error("searched to its end")
 		}
 	}
 }
