@@ -2,7 +2,6 @@ package repo
 
 import (
 	"testing"
-	"time"
 
 	"github.com/generalbots/backupd/internal/store"
 )
@@ -13,7 +12,9 @@ func TestStats_CountsWhatItHasGoneThrough(t *testing.T) {
 	r := openTestRepo(t, st, Options{})
 	defer r.Close()
 	for _, name := range []string{"a", "b", "c"} {
-		commitFile(t, r, name)
+		if _, err := commitFiles(t.Context(), r, version{name: []byte(name)}, nil); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var p StatsProgress
 	if _, err := r.Stats(t.Context(), &p); err != nil {
@@ -30,37 +31,4 @@ func TestStats_CountsWhatItHasGoneThrough(t *testing.T) {
 	if err != nil || !rep.Sound() {
 		t.Errorf("check: %v %+v", err, rep)
 	}
-}
-
-// commitFile makes a snapshot of one file that holds its name.
-func commitFile(t *testing.T, r *Repo, name string) {
-	t.Helper()
-	check := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	ctx := t.Context()
-	w, err := r.NewWriter(ctx, WriterOptions{})
-	check(err)
-	defer w.Close()
-	lane, err := w.NewLane()
-	check(err)
-	ref := lane.Ref([]byte(name))
-	_, err = lane.Put(ctx, []byte(name), ref, nil)
-	check(err)
-	d := w.Tree().NewDir(nil, r.Reader())
-	size := int64(len(name))
-	check(d.Add(ctx, &Entry{Name: name, Type: TypeRegular, Nlink: 1, Size: size, Content: Content{Inline: []Ref{ref}, Chunks: 1, Bytes: size}}))
-	dir, err := d.Close(ctx)
-	check(err)
-	check(lane.Flush(ctx))
-	now := time.Now()
-	m := &Manifest{Type: "full", CreatedAt: now, StartedAt: now, FinishedAt: now, Host: "test", Status: "completed",
-		Parts: []Part{{Source: "test", Kind: "files", Profile: "files", StartedAt: now, FinishedAt: now}}}
-	check(m.Parts[0].SetRoot(&Entry{Type: TypeDirectory, Mode: 0o755, Nlink: 2, Dir: dir}))
-	m.ID, err = r.NewID(now)
-	check(err)
-	check(w.Commit(ctx, m))
 }
