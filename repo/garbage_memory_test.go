@@ -189,7 +189,7 @@ func heapOfGC(t testing.TB, st store.Store, small bool) (gc, stats int64) {
 	})
 	middle := processor()
 	stats = w.peakHeap(every, func() {
-		got, err := r.Stats(ctx)
+		got, err := r.Stats(ctx, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -44,7 +44,7 @@ const (
 // A page that two snapshots share is read twice, however many share it. Memory
 // is three bits a chunk and as many as the number of snapshots has; six bytes a
 // tree page; and caches that do not grow with the repository. Where chunks are
-// missing, which check reports, the sums are off by as much.
+// missing, which check reports, the sums are off by as much. p may be nil.
 func (r *Repo) Stats(ctx context.Context, p *StatsProgress) (*Stats, error) {
 	if p == nil {
 		p = new(StatsProgress)

@@ -72,7 +72,7 @@ func TestStats_SaysWhatEachSnapshotAloneHolds(t *testing.T) {
 		}
 		r := openTestRepo(t, st, Options{})
 		used, dead, alone := slowStats(t, r)
-		got, err := r.Stats(t.Context())
+		got, err := r.Stats(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
