@@ -119,10 +119,6 @@ func walkOwn(t *testing.T, root string) map[string]string {
 				return err
 			}
 			line += fmt.Sprintf(" %d bytes %x", st.Size, sha256.Sum256(b))
-			if first[st.Ino] == "" {
-				first[st.Ino] = name
-			}
-			line += fmt.Sprintf(" nlink %d as %s", st.Nlink, first[st.Ino])
 		case unix.S_IFLNK:
 			to, err := os.Readlink(p)
 			if err != nil {
@@ -131,6 +127,12 @@ func walkOwn(t *testing.T, root string) map[string]string {
 			line += " -> " + to
 		case unix.S_IFCHR, unix.S_IFBLK:
 			line += fmt.Sprintf(" device %d", st.Rdev)
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			if first[st.Ino] == "" {
+				first[st.Ino] = name
+			}
+			line += fmt.Sprintf(" nlink %d as %s", st.Nlink, first[st.Ino])
 		}
 		buf := make([]byte, 64<<10)
 		n, err := unix.Llistxattr(p, buf)
@@ -245,10 +247,10 @@ func (g *grower) step() {
 	case 17:
 		os.Mkdir(p, 0o700|os.FileMode(g.rng.IntN(0o100)))
 	case 18:
-		if g.rng.IntN(4) == 0 {
-			os.RemoveAll(p)
-		} else {
+		if g.rng.IntN(4) > 0 {
 			unix.Mkfifo(p, 0o640)
+		} else if there { // else what is above may be a pipe, and RemoveAll waits for who writes it
+			os.RemoveAll(p)
 		}
 	case 19: // saved as editors do, into the inode number that has just become free
 		if regular {

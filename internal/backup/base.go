@@ -191,7 +191,8 @@ func sameStat(e *source.Entry, b *repo.RawEntry) bool {
 		e.UID != b.UID() || e.GID != b.GID() || e.Nlink != b.Nlink() {
 		return false
 	}
-	return e.Type != source.Regular || e.Size == b.Size() && (e.Nlink == 1 || e.Dev == b.Device())
+	oneInode := e.Type == source.Directory || e.Nlink == 1 || e.Dev == b.Device()
+	return oneInode && (e.Type != source.Regular || e.Size == b.Size())
 }
 
 func earlier(a, b source.Time) bool { return a.Sec < b.Sec || a.Sec == b.Sec && a.Nsec < b.Nsec }

@@ -9,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/generalbots/backupd/internal/backup"
+	"github.com/generalbots/backupd/internal/source"
 	"github.com/generalbots/backupd/internal/store"
 	"github.com/generalbots/backupd/repo"
 )
@@ -239,6 +242,43 @@ func TestDeltaRoot_DepthGrowsWithTheLogarithm(t *testing.T) {
 	for n, d := range depth[:256] {
 		if d > 4+n/backup.MaxSkip {
 			t.Errorf("version %d lies %d deep", n, d)
+		}
+	}
+}
+
+// rebooted is a tree whose scan tells other device numbers, by booted, than those it is on.
+type rebooted struct{ *tree }
+
+const booted = 7
+
+func (s rebooted) Details(e *source.Entry) (source.Details, error) {
+	was := *e
+	was.Dev -= booted
+	return s.tree.Details(&was)
+}
+
+// Names of one inode are known by its device number, which a boot may change: taking over one name as it was and storing
+// another as it is now would make two of them, whatever they are.
+func TestRun_KeepsNamesOfOneInodeTogetherWhenTheDeviceNumberChanges(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Symlink("nowhere", dir+"/symlink"))
+	must(t, unix.Mkfifo(dir+"/fifo", 0o600))
+	must(t, os.Mkdir(dir+"/old", 0o755))
+	kinds := []string{"symlink", "fifo"}
+	for _, name := range kinds {
+		must(t, os.Link(dir+"/"+name, dir+"/old/"+name))
+	}
+	settle()
+	v := newVault(t, store.NewMem())
+	clean(t, v.run(t, newTree(t, dir), backup.Full))
+	must(t, os.Rename(dir+"/old", dir+"/new")) // changes no inode but the directory's
+	src := newTree(t, dir)
+	src.enter = func(e *source.Entry) { e.Dev += booted }
+	all := v.read(t, clean(t, v.run(t, rebooted{src}, backup.Incremental)))
+	for _, name := range kinds {
+		a, b := all[name], all["new/"+name]
+		if a.Inode != b.Inode || a.Device != b.Device || a.Nlink != 2 {
+			t.Errorf("%s: stored as %d:%d and %d:%d, %d names", name, a.Device, a.Inode, b.Device, b.Inode, a.Nlink)
 		}
 	}
 }

@@ -16,7 +16,7 @@ type file struct {
 	dir   *dir
 	part  int
 	entry repo.Entry
-	link  *link // of a regular file that has more names
+	link  *link // of what has more names
 	later bool  // one of those, not the first
 
 	left    atomic.Int32 // chunks that have not landed, and one while the plan is at it

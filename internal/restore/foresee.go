@@ -39,7 +39,7 @@ func (pl *plan) foresee(f *file) error {
 	e := &f.entry
 	defer pl.prog.Files.Add(1)
 	defer pl.prog.Bytes.Add(e.Size)
-	later := e.Type == repo.TypeRegular && pl.linked(f)
+	later := pl.linked(f)
 	fate, err := f.fate()
 	if err != nil {
 		pl.problem(f.path(), "look", err)
@@ -86,10 +86,10 @@ func (f *file) fate() (target.Fate, error) {
 	switch {
 	case view == nil:
 		return target.Free, nil
-	case e.Type != repo.TypeRegular:
-		return view.Special(e.Name, metaOf(e))
 	case f.later && !f.link.stays:
 		return view.Link(e.Name)
+	case e.Type != repo.TypeRegular:
+		return view.Special(e.Name, metaOf(e))
 	}
 	return view.File(e.Name, e.Size, target.Time(e.Mtime))
 }

@@ -126,7 +126,7 @@ func (pl *plan) file(f *file) error {
 	f.dir.left.Add(1)
 	f.left.Store(1) // the plan's
 	pl.win.entries++
-	if f.entry.Type != repo.TypeRegular || pl.linked(f) || f.entry.Content.Chunks == 0 {
+	if pl.linked(f) || f.entry.Type != repo.TypeRegular || f.entry.Content.Chunks == 0 {
 		pl.win.plain = append(pl.win.plain, f)
 	} else {
 		if f.entry.Content.Chunks > 1 {
