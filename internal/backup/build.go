@@ -218,7 +218,7 @@ func (b *builder) changed(it *item) error {
 	if it.entry.Type == source.Regular {
 		size = it.entry.Size
 	}
-	same := it.hasBase && sameStat(&it.entry, &it.base)
+	same := it.hasBase && b.sameStat(&it.entry, &it.base)
 	if b.tree != nil {
 		var e repo.Entry
 		toEntry(it, &e)
@@ -257,7 +257,7 @@ func sameFile(e *repo.Entry, base *repo.RawEntry) bool {
 		e.UID != base.UID() || e.GID != base.GID() || base.Entry(&old) != nil {
 		return false
 	}
-	return e.Target == old.Target && e.Major == old.Major && e.Minor == old.Minor && e.Sparse == old.Sparse &&
+	return e.User == old.User && e.Group == old.Group && e.Target == old.Target && e.Major == old.Major && e.Minor == old.Minor && e.Sparse == old.Sparse &&
 		e.Content.Root == old.Content.Root && e.Content.Bytes == old.Content.Bytes &&
 		slices.Equal(e.Content.Inline, old.Content.Inline) && slices.Equal(e.Extents, old.Extents) &&
 		slices.EqualFunc(e.Xattrs, old.Xattrs, func(a, b repo.Xattr) bool { return a.Name == b.Name && string(a.Value) == string(b.Value) })

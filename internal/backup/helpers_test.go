@@ -394,6 +394,9 @@ func (s *synthetic) Scan(ctx context.Context) iter.Seq2[source.Entry, error] {
 
 func (s *synthetic) Details(*source.Entry) (source.Details, error) { return source.Details{}, nil }
 func (s *synthetic) Release(*source.Entry)                         {}
+
+// Owner has no names.
+func (s *synthetic) Owner(*source.Entry) (user, group string) { return "", "" }
 func (s *synthetic) Open(e *source.Entry) (source.File, error) {
 	return &memFile{Reader: bytes.NewReader(s.content(e.Name)), entry: *e}, nil
 }

@@ -107,7 +107,8 @@ type run struct {
 // is there, empty.
 //
 // An error means that there is no snapshot, with the exception that
-// repo.Writer.Commit names.
+// repo.Writer.Commit names. Input that can not be read a second time and
+// breaks off is one: source.ErrBrokenOff.
 func Run(ctx context.Context, r *repo.Repo, src source.Source, o Options, p *Progress) (*Report, error) {
 	if err := o.check(); err != nil {
 		return nil, err

@@ -468,3 +468,47 @@ func TestRun_TakesAStream(t *testing.T) {
 		}
 	}
 }
+
+// broken gives some bytes and then an error, as a pipe does whose other end is gone by force.
+type broken struct {
+	left int
+	err  error
+}
+
+func (r *broken) Read(p []byte) (int, error) {
+	n := min(r.left, len(p))
+	if n == 0 {
+		return 0, r.err
+	}
+	r.left -= n
+	return n, nil
+}
+
+// Half of a stream is no state of anything: no snapshot, lest it be the latest and the base of the next. One whose writer
+// closes it early is whole as far as anybody can tell.
+func TestRun_MakesNoSnapshotOfAStreamThatBreaksOff(t *testing.T) {
+	v := newVault(t, store.NewMem())
+	o := options(backup.Incremental)
+	o.Part.Source = "stdin"
+	stream := func(size int, end error) (*backup.Report, error) {
+		src, err := source.NewStream("dump", &broken{size, end})
+		must(t, err)
+		return v.try(t, t.Context(), src, o)
+	}
+	whole, err := stream(3<<20, io.EOF)
+	must(t, err)
+	if got := v.read(t, clean(t, whole.Snapshot))["dump"]; got.Size != 3<<20 {
+		t.Errorf("a whole stream: %d bytes", got.Size)
+	}
+	for _, size := range []int{0, 10, 3 << 20, 30 << 20} {
+		rep, err := stream(size, io.ErrUnexpectedEOF)
+		if err == nil || !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), "no snapshot was made") {
+			t.Errorf("broken off after %d bytes: %v, %v", size, rep, err)
+		}
+	}
+	r := v.open(t)
+	defer r.Close()
+	if snaps := r.Snapshots(); len(snaps) != 1 || snaps[0].ID != whole.Snapshot.ID {
+		t.Errorf("got %d snapshots, want the whole stream's", len(snaps))
+	}
+}

@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 
@@ -162,11 +163,15 @@ func (x *run) open(it *item) source.File {
 }
 
 // sourceTrouble makes an error of the source the problem of the item; any
-// other ends the run.
+// other ends the run, and so does what can not be had a second time: a
+// snapshot without it would be the base of the next, and the latest.
 func (x *run) sourceTrouble(it *item, err error) error {
 	var trouble *sourceError
 	if !errors.As(err, &trouble) {
 		return err
+	}
+	if errors.Is(trouble.err, source.ErrBrokenOff) {
+		return fmt.Errorf("no snapshot was made: %w", trouble.err)
 	}
 	it.failed = true
 	x.problem(it.path(), "read", trouble.err)

@@ -34,6 +34,9 @@ var (
 	ErrChanged = errors.New("changed since it was scanned")
 	// ErrReleased says that an entry was used after its directory was released, or after its scan was broken off.
 	ErrReleased = errors.New("used after its directory was released")
+	// ErrBrokenOff says that the input broke off and can not be read again, so that a backup of what came until then
+	// would stand for something that never was.
+	ErrBrokenOff = errors.New("the input broke off")
 	// ErrTooLarge says that what an entry carries beside its content is over a limit of this package.
 	ErrTooLarge = errors.New("over the limit")
 )
@@ -150,6 +153,11 @@ type Source interface {
 	// directory (of a directory: its own). With an error, the Details hold what could be read all the same.
 	// ErrChanged when the entry is no longer there, ErrTooLarge when the attributes are over the limits.
 	Details(e *Entry) (Details, error)
+
+	// Owner returns the names that the owners of an entry have on this host now, empty where it knows none; Details has
+	// the same. It is meant to be asked for every entry: a scan remembers names, and no call allocates anything once it
+	// knows them.
+	Owner(e *Entry) (user, group string)
 
 	// Open opens a regular file for reading, and is valid as long as Details is. Another regular file of the same device
 	// that has taken the place since the scan, as it does when a program saves by rename, is opened like one that the
