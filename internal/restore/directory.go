@@ -108,7 +108,9 @@ func (x *run) finishDir(d *dir) {
 		if err != nil {
 			x.problem(d.path(""), "finish directory", err)
 		}
-		x.incomplete(d.path(""), problems)
+		if len(problems) > 0 {
+			x.incomplete(d.path(""), problems)
+		}
 	}
 	if d.parent != nil {
 		x.mu.Lock()

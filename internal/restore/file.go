@@ -172,7 +172,9 @@ func (x *run) complete(f *file) {
 		if err != nil {
 			break
 		}
-		x.incomplete(f.path(), problems)
+		if len(problems) > 0 {
+			x.incomplete(f.path(), problems)
+		}
 		f.state = done
 		x.made(f)
 		if x.again != nil {

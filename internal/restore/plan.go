@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/generalbots/backupd/internal/target"
 	"github.com/generalbots/backupd/repo"
 )
 
@@ -290,10 +291,11 @@ func (pl *plan) directory(at *frame, cands []found, below *selection, matched bo
 		}
 		f.heads = append(f.heads, head{part: c.part, rd: pl.rd.Dir(e.Dir)})
 	}
-	if len(f.heads) == 0 || len(pl.frames) > repo.MaxTreeDepth {
+	if len(f.heads) == 0 || d.wanted && !pl.makeDir(d) {
 		return nil
 	}
-	if d.wanted && !pl.makeDir(d) {
+	if d.depth > repo.MaxTreeDepth {
+		pl.problem(d.path(""), "list", target.ErrDepth)
 		return nil
 	}
 	pl.names = append(pl.names, d.entry.Name)

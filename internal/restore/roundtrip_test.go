@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,8 +12,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/generalbots/backupd/internal/backup"
 	"github.com/generalbots/backupd/internal/restore"
+	"github.com/generalbots/backupd/internal/source"
 	"github.com/generalbots/backupd/internal/target"
+	"github.com/generalbots/backupd/repo"
 )
 
 // plantAllKinds makes one of everything a file system has. What only root may
@@ -280,4 +284,59 @@ func TestRun_CutsWhatIsLargeIntoWindows(t *testing.T) {
 	out := filepath.Join(scratch(t), "out")
 	wantClean(t, into(t, f.Repo, m, out, restore.Options{}))
 	wantSame(t, snapshotOf(t, src), snapshotOf(t, out+src))
+}
+
+// What a backup takes a restore gives back, however deep, and what is deeper the backup says that it leaves out.
+func TestRun_RestoresAsDeepAsABackupGoes(t *testing.T) {
+	dir := scratch(t)
+	defer exec.Command("rm", "-rf", dir).Run() // with fewer descriptors than what testing removes with
+	src := dir + "/src"
+	above := strings.Count(src, "/") // directories above what is in it, the root not counted
+	bottom := repo.MaxTreeDepth - 1 - above
+	dig := func(root string, depth int, last func(fd int)) {
+		fd, err := unix.Open(root, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		must(t, err)
+		for range depth {
+			if err := unix.Mkdirat(fd, "d", 0o755); err != unix.EEXIST {
+				must(t, err)
+			}
+			next, err := unix.Openat(fd, "d", unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			must(t, err)
+			must(t, unix.Close(fd))
+			fd = next
+		}
+		last(fd)
+		must(t, unix.Close(fd))
+	}
+	must(t, os.Mkdir(src, 0o755))
+	dig(src, bottom, func(fd int) { must(t, unix.Symlinkat("the bottom", fd, "link")) })
+	f := newRepo(t)
+	m := f.backup(t, src)
+	if m.Totals.Dirs != repo.MaxTreeDepth || m.Totals.Files != 1 {
+		t.Errorf("the snapshot has %d directories and %d files", m.Totals.Dirs, m.Totals.Files)
+	}
+	out := dir + "/out"
+	rep := into(t, f.Repo, m, out, restore.Options{})
+	wantClean(t, rep)
+	if rep.Dirs != repo.MaxTreeDepth || rep.Symlinks != 1 {
+		t.Errorf("restored %d directories and %d links", rep.Dirs, rep.Symlinks)
+	}
+	dig(out+src, bottom, func(fd int) {
+		buf := make([]byte, 100)
+		n, err := unix.Readlinkat(fd, "link", buf)
+		if err != nil || string(buf[:n]) != "the bottom" {
+			t.Errorf("at the bottom: %q, %v", buf[:n], err)
+		}
+	})
+
+	dig(src, bottom+1, func(fd int) {})
+	s, err := source.NewFiles(source.FilesOptions{Paths: []string{src}})
+	must(t, err)
+	part := repo.Part{Source: "files", Kind: "files", Profile: "files", Paths: [][]byte{[]byte(src)}}
+	deeper, err := backup.Run(t.Context(), f.Repo, s, backup.Options{Type: backup.Full, Host: "here", Part: part}, new(backup.Progress))
+	must(t, err)
+	if p := deeper.Snapshot.Problems; len(p) != 1 || !strings.Contains(p[0].Text, "nested deeper") {
+		t.Errorf("one level more: %+v", p)
+	}
+	wantClean(t, into(t, f.Repo, deeper.Snapshot, dir+"/again", restore.Options{}))
 }

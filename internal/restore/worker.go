@@ -133,7 +133,9 @@ func (x *run) place(f *file) (made *target.Made, kept bool) {
 	made, problems, err := place(f.entry.Name, metaOf(&f.entry))
 	switch {
 	case err == nil:
-		x.incomplete(f.path(), problems)
+		if len(problems) > 0 {
+			x.incomplete(f.path(), problems)
+		}
 		if made != nil {
 			x.made(f)
 		}
