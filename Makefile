@@ -50,7 +50,7 @@ clean: ## remove what make made
 	rm -rf bin var .cache
 
 need:
-	@scripts/need.sh rsync getfattr setfacl strace
+	@scripts/need.sh rsync getfattr setfacl strace tar bsdtar
 
 .cache/bin/staticcheck-$(STATICCHECK):
 	GOBIN=$(CURDIR)/.cache/bin $(GO) install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK)

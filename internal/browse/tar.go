@@ -16,7 +16,7 @@ import (
 const paxRoom = 1<<20 - 4096
 
 // Tar writes what is at a path, with everything below, as a tar archive (PAX, with
-// extended attributes and hard links). Names have no slash in front. Sparse files
+// extended attributes, ACLs and hard links). Names have no slash in front. Sparse files
 // are written out, holes as zeros. What tar can not express is left out, and told
 // to problem, as is what one part hides of another. ErrNoPath comes before
 // anything is written; after any other error the archive has no end. p may be nil.
@@ -50,9 +50,6 @@ func (a *tarball) add(name string, part int, e *repo.Entry) error {
 	switch e.Type {
 	case repo.TypeRegular:
 		h.Typeflag, h.Size = tar.TypeReg, e.Size
-		if first, ok := a.links.earlier(part, e); ok {
-			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
-		}
 	case repo.TypeDirectory:
 		h.Typeflag, h.Name = tar.TypeDir, h.Name+"/"
 	case repo.TypeSymlink:
@@ -67,20 +64,26 @@ func (a *tarball) add(name string, part int, e *repo.Entry) error {
 		a.problem(name, "a "+TypeName(e.Type)+" can not be written to tar")
 		return nil
 	}
-	if h.Typeflag != tar.TypeLink { // the attributes of a link are those of its file
+	if first, ok := a.links.earlier(part, e); ok {
+		// The attributes of a link are those of what it is one to.
+		h.Typeflag, h.Linkname, h.Size, h.Devmajor, h.Devminor = tar.TypeLink, first, 0, 0, 0
+	} else {
 		a.attributes(h, name, e)
 	}
-	if ok, err := a.header(h, name); !ok || h.Typeflag != tar.TypeReg {
+	ok, err := a.header(h, name)
+	if !ok || h.Typeflag == tar.TypeLink {
 		return err
 	}
-	if err := (content{a.w, a.p}).fill(a.ctx, a.t, e); err != nil {
-		return err
+	if h.Typeflag == tar.TypeReg {
+		if err := (content{a.w, a.p}).fill(a.ctx, a.t, e); err != nil {
+			return err
+		}
 	}
 	a.links.add(part, e, h.Name)
 	return nil
 }
 
-// attributes adds the extended attributes.
+// attributes adds the extended attributes, ACLs as text too.
 func (a *tarball) attributes(h *tar.Header, name string, e *repo.Entry) {
 	for _, x := range e.Xattrs {
 		if strings.Contains(x.Name, "=") {
@@ -88,6 +91,9 @@ func (a *tarball) attributes(h *tar.Header, name string, e *repo.Entry) {
 			continue
 		}
 		h.PAXRecords["SCHILY.xattr."+x.Name] = string(x.Value)
+		if text := aclText(x.Value); text != "" && paxACL[x.Name] != "" {
+			h.PAXRecords[paxACL[x.Name]] = text
+		}
 	}
 }
 
