@@ -51,7 +51,8 @@ The file systems in which the kernel shows itself, such as /proc and /sys, are e
 so are the repository itself and its state directory.
 
 Patterns of --exclude are those of gitignore: without a slash they match a name at any depth, with one the whole path.
-What could not be read, or changed while it was read, is listed, and the exit code is 3.`,
+What could not be read, or changed while it was read, is listed, and the exit code is 3. Standard input that can not be
+read to its end makes no snapshot; that the program before the pipe failed does not show there: see 'set -o pipefail'.`,
 		Example: `  backupd repo backup /etc /home --exclude '*.tmp'
   pg_dump app | backupd repo backup --stdin app.sql --tag nightly`,
 		RunE: func(cmd *cobra.Command, args []string) error { return p.backup(cmd, &f, args) },

@@ -75,8 +75,7 @@ func explain(ctx context.Context, err error) failure {
 		f.Code = exitProblems
 		return f
 	case errors.Is(context.Cause(ctx), errInterrupted):
-		return failure{Text: "interrupted", Code: exitInterrupted,
-			Hint: "the repository is sound and what was committed is in place; run the command again"}
+		return failure{Text: "interrupted; the repository is sound, and what was committed is in place", Code: exitInterrupted}
 	case errors.As(err, &locked):
 		f.Code = exitLocked
 		f.Hint = "wait until it has ended, or end it; a lock never outlives its process"

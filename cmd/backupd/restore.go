@@ -183,7 +183,7 @@ func (p *program) runRestore(ctx context.Context, r *repo.Repo, m *repo.Manifest
 	})
 	rep, err := named(restore.Run(ctx, r, m, to, o, &prog))
 	stop()
-	if rep != nil {
+	if rep != nil && (err == nil || !o.DryRun) {
 		p.sayRestore(rep, o, err != nil)
 	}
 	if err != nil {
