@@ -41,7 +41,7 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 	scripts/fuzz.sh $(FUZZTIME)
 
 crash: need ## the long crash and kill batteries, CRASH_SCALE (20) times the length of make test
-	CRASH_SCALE=$(CRASH_SCALE) BACKUPD_INDEX_TRIALS=$$((2500 * $(CRASH_SCALE))) $(GO) test -count=1 -timeout 0 -run 'Crash|Kill|Fault|PowerCut|Damage|Full' ./...
+	CRASH_SCALE=$(CRASH_SCALE) BACKUPD_INDEX_TRIALS=$$((2500 * $(CRASH_SCALE))) $(GO) test -v -count=1 -timeout 0 -run 'Crash|Kill|Fault|PowerCut|Damage|Full' ./...
 
 demo: build ## back up real files, change them, restore them, compare every byte; DEMO=folder adds yours
 	scripts/demo.sh $(DEMO)
@@ -68,7 +68,7 @@ clean: ## remove what make made
 	rm -rf bin var .cache
 
 need:
-	@scripts/need.sh rsync getfattr setfacl strace
+	@scripts/need.sh rsync getfattr setfacl strace tar bsdtar
 
 .cache/bin/staticcheck-$(STATICCHECK):
 	GOBIN=$(CURDIR)/.cache/bin $(GO) install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK)

@@ -209,17 +209,27 @@ func ParseSlot(b []byte) (SlotInfo, error) {
 	return info, nil
 }
 
+// CheckSlot is ParseSlot for a slot that must be of repository repo; one of
+// another is ErrSlotInvalid too.
+func CheckSlot(b []byte, repo RepoID) (SlotInfo, error) {
+	info, err := ParseSlot(b)
+	if err != nil {
+		return SlotInfo{}, err
+	}
+	if RepoID(b[slotAtRepo:slotAtLabel]) != repo {
+		return SlotInfo{}, fmt.Errorf("%w: it belongs to another repository", ErrSlotInvalid)
+	}
+	return info, nil
+}
+
 // OpenSlot returns the master key in slot b of repository repo. A credential
 // that does not open it, be it of another kind, is ErrWrongKey; a slot that is
 // malformed, of another repository, or altered after it was sealed is
 // ErrSlotInvalid. A passphrase costs the slot's SlotParams in time and memory.
 func OpenSlot(b []byte, repo RepoID, c Credential) (*MasterKey, error) {
-	info, err := ParseSlot(b)
+	info, err := CheckSlot(b, repo)
 	if err != nil {
 		return nil, err
-	}
-	if RepoID(b[slotAtRepo:slotAtLabel]) != repo {
-		return nil, fmt.Errorf("%w: it belongs to another repository", ErrSlotInvalid)
 	}
 	if c.kind != info.Kind || c.wiped() {
 		return nil, ErrWrongKey

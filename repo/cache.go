@@ -32,21 +32,27 @@ func newCache[K comparable, V any](limit int64, drop func(V)) *cache[K, V] {
 }
 
 // get returns the entry for key, loading it if need be. The caller releases
-// it. An error is not kept: the next get tries again.
+// it. An error is not kept: the next get tries again, and so does one that
+// waited for the load that failed, which may have failed for a reason of its
+// own caller's, such as being cancelled.
 func (c *cache[K, V]) get(key K, load func() (V, int64, error)) (*cached[K, V], error) {
 	c.mu.Lock()
-	if e, ok := c.entries[key]; ok {
+	for {
+		e, ok := c.entries[key]
+		if !ok {
+			break
+		}
 		if e.refs == 0 {
 			e.unlink()
 		}
 		e.refs++
 		c.mu.Unlock()
 		<-e.ready
-		if e.err != nil {
-			c.release(e)
-			return nil, e.err
+		if e.err == nil {
+			return e, nil
 		}
-		return e, nil
+		c.release(e)
+		c.mu.Lock()
 	}
 	e := &cached[K, V]{key: key, refs: 1, ready: make(chan struct{})}
 	c.entries[key] = e

@@ -29,7 +29,8 @@ type Snapshot struct {
 	ForgottenAt time.Time // as the host's clock had it
 	Size        int64     // of the manifest's file in bytes
 
-	at place
+	at    place
+	order time.Time // CreatedAt, or that of a snapshot its writer made before it when that is later
 }
 
 // chainFile is one file of the directory snapshots as it was found: read
@@ -171,6 +172,7 @@ func (c *chain) applyRecords(ordered []*chainFile) {
 // it back.
 func (c *chain) collectSnapshots(ordered []*chainFile) {
 	seen := map[string]*chainFile{}
+	latest := map[writerID]time.Time{}
 	for _, f := range ordered {
 		forgets := c.forgets[f.at]
 		switch {
@@ -182,6 +184,10 @@ func (c *chain) collectSnapshots(ordered []*chainFile) {
 				c.problem(f.name, "it has the snapshot id %s, as %s has", s.ID, other.name)
 			}
 			seen[s.ID] = f
+			if s.order = s.CreatedAt; s.order.Before(latest[f.at.writer]) {
+				s.order = latest[f.at.writer]
+			}
+			latest[f.at.writer] = s.order
 			if len(forgets) == 0 {
 				c.snapshots = append(c.snapshots, s)
 				continue

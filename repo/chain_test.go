@@ -157,16 +157,19 @@ func TestChain_TwoWritersHaveChainsOfTheirOwn(t *testing.T) {
 	}
 }
 
-func TestChain_ListsByTimeThenID(t *testing.T) {
+func TestChain_ListsWritersByTimeAndEachInItsOrder(t *testing.T) {
 	c := newTestChain(t)
-	for i, minute := range []int{30, 10, 10, 20} { // the clock went back
+	for i, at := range []struct {
+		writer writerID
+		minute int
+	}{{c.a, 5}, {c.a, 30}, {c.a, 10}, {c.b, 20}, {c.a, 10}, {c.b, 40}, {c.a, 35}} { // the clock of a went back
 		m := testManifest(testID(9 - i))
-		m.CreatedAt = testNow.Add(time.Duration(minute) * time.Minute)
-		if _, err := c.as(c.a).snapshot(t.Context(), m); err != nil {
+		m.CreatedAt = testNow.Add(time.Duration(at.minute) * time.Minute)
+		if _, err := c.as(at.writer).snapshot(t.Context(), m); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c.expect([]string{testID(7), testID(8), testID(6), testID(9)}, nil)
+	c.expect([]string{testID(9), testID(6), testID(8), testID(7), testID(5), testID(3), testID(4)}, nil)
 }
 
 func TestChain_FindsAGap(t *testing.T) {
@@ -220,7 +223,7 @@ func TestChain_FindsABrokenLink(t *testing.T) {
 	other.write(first, c.read(first))
 	forked := other.snapshot(c.a)
 	c.write(name, other.read(name))
-	c.expect([]string{testID(1), third, forked}, nil, "-0000000003: it does not follow on "+name)
+	c.expect([]string{testID(1), forked, third}, nil, "-0000000003: it does not follow on "+name)
 }
 
 func TestChain_FindsADuplicate(t *testing.T) {

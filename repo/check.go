@@ -140,6 +140,11 @@ func (r *Repo) Check(ctx context.Context, o CheckOptions, p *CheckProgress) (*Ch
 			c.damage.add(b.pack, b.block)
 		}
 	}
+	if o.ReadData && r.state == nil && r.options.StateDir != "" && c.damage.count() > 0 {
+		if err := r.makeState(); err != nil {
+			return c.report, fmt.Errorf("what is damaged could not be noted, so the next backup does not store it anew: %w", err)
+		}
+	}
 	if o.ReadData && r.state != nil {
 		r.damaged.Store(c.damage)
 		if err := writeDamage(r.state, r.id, c.damage); noSpace(err) {

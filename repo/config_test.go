@@ -110,7 +110,7 @@ func TestCreateRepository_IsThereOnceItsFormatFileIs(t *testing.T) {
 	if err := createRepository(t.Context(), dir, id, m, &config, slots); !errors.Is(err, ErrExists) {
 		t.Errorf("a second init: got error %v, want ErrExists", err)
 	}
-	list, err := listSlots(t.Context(), dir)
+	list, err := listSlots(t.Context(), dir, id)
 	if err != nil || len(list) != 1 {
 		t.Fatalf("got slots %+v, %v, want one", list, err)
 	}

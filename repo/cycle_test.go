@@ -278,20 +278,27 @@ func TestRepoCycles_NoticesAGCThatKeepsTheDeepCopy(t *testing.T) {
 		if err := gb.mark(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		deepest := map[crypto.ID]uint8{}
+		copies := map[crypto.ID][][2]int{} // depth and what the copy counts as
 		if err := gb.each(t.Context(), gb.packs, func(n uint32, tr *trailer) error {
 			for b := range tr.blocks {
 				rec := &tr.blocks[b]
 				for c := range uint32(rec.chunks) {
 					id, _ := tr.chunk(rec.chunkAt + c)
-					if _, several := gb.winners[id]; several && rec.depth >= deepest[id] {
-						deepest[id], gb.winners[id] = rec.depth, spot{n, uint16(b), uint16(c)}
-					}
+					copies[id] = append(copies[id], [2]int{int(rec.depth), gb.copy(n, rec.chunkAt+c)})
 				}
 			}
 			return nil
 		}); err != nil {
 			t.Fatal(err)
+		}
+		for _, list := range copies {
+			if gb.spare == nil || !slices.ContainsFunc(list, func(c [2]int) bool { return gb.spare.has(c[1]) }) {
+				continue // one copy, or none that can be read
+			}
+			for _, c := range list {
+				gb.spare.set(c[1])
+			}
+			gb.spare.unset(slices.MaxFunc(list, func(a, b [2]int) int { return a[0] - b[0] })[1])
 		}
 		plan, err := gb.plan(t.Context())
 		if err != nil {

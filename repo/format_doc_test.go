@@ -196,7 +196,7 @@ func (c *constantReader) eval(prefix string, e ast.Expr) constant.Value {
 // notOfTheFormat are constants that are named as maxima are and bound only
 // what a process does.
 var notOfTheFormat = []string{
-	"maxCandidates", "maxDeps", "maxFindings", "maxFreeBuilders", "maxLikePages", "maxOpenDirs", "maxOpenWalkPages", "maxProof", "maxWeighed",
+	"maxCandidates", "maxDeps", "maxFindings", "maxFreeBuilders", "maxLikePages", "maxOpenDirs", "maxOpenPacks", "maxOpenWalkPages",
 	"maxHeadSize", "maxWriters", "maxWriterSize", "chunker.maxEmptyReads",
 }
 

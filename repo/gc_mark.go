@@ -2,142 +2,169 @@ package repo
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"math/bits"
+	"slices"
 
 	"github.com/generalbots/backupd/crypto"
 )
 
-// idFilter is a Bloom filter over chunk ids. Ids are keyed hashes, so their
-// words serve as the hash functions (Kirsch and Mitzenmacher, "Less Hashing,
-// Same Performance", 2006); the salt makes false positives others in every run.
-type idFilter struct {
-	bits []uint64
-	mask uint64
-	salt [2]uint64
-}
-
-const (
-	// filterBits is the size of a filter in bits a chunk, filterHashes the
-	// positions of each: false positives below 0.06 %.
-	filterBits   = 16
-	filterHashes = 8
-)
-
-func newIDFilter(chunks int, salt [2]uint64) *idFilter {
-	n := max(1<<12, 1<<bits.Len(uint(chunks*filterBits-1)))
-	return &idFilter{bits: make([]uint64, n/64), mask: uint64(n - 1), salt: salt}
-}
-
-func (f *idFilter) words(id *crypto.ID) (a, b uint64) {
-	a = (binary.LittleEndian.Uint64(id[8:]) ^ f.salt[0]) * 0x9e3779b97f4a7c15
-	b = (binary.LittleEndian.Uint64(id[16:])^f.salt[1])*0xc2b2ae3d27d4eb4f | 1
-	return a ^ a>>29, b
-}
-
-func (f *idFilter) add(id *crypto.ID) {
-	a, b := f.words(id)
-	for range filterHashes {
-		f.bits[a&f.mask/64] |= 1 << (a % 64)
-		a += b
-		b += 0x9e3779b9
-	}
-}
-
-func (f *idFilter) has(id *crypto.ID) bool {
-	a, b := f.words(id)
-	for range filterHashes {
-		if f.bits[a&f.mask/64]&(1<<(a%64)) == 0 {
-			return false
-		}
-		a += b
-		b += 0x9e3779b9
-	}
-	return true
-}
-
-func (f *idFilter) clone() *idFilter {
-	c := *f
-	c.bits = append([]uint64(nil), f.bits...)
-	return &c
-}
-
-// garbage is what one gc knows.
+// garbage is what one gc knows. What it knows of chunks are bits, by their
+// number in the roll or by their place among all copies.
 type garbage struct {
-	r      *Repo
-	packs  []uint32
-	chunks int
-	salt   [2]uint64
+	r     *Repo
+	rd    *Reader // its own, which asks neither the index nor the tables
+	packs []uint32
+	last  uint32 // of packs; those above are new
+	// first is what the first chunk and block of each pack count as among all
+	// copies of chunks and all blocks, by pack number.
+	first  []packFirst
+	copies int // in packs
+	blocks int // in packs and those entered since
+	roll   *roll
 	// deep lists, by depth, the packs that have delta blocks of it.
 	deep [MaxDepth + 1][]uint32
 
-	reach    *idFilter // what the trees of live snapshots name, pages included
-	leaned   *idFilter // that, and what dictionaries of live blocks name
-	live     *idFilter // the same once the blocks in reencode have lost theirs
-	reencode map[blockKey]int64
-	winners  map[crypto.ID]spot // of chunks with several copies, the one that stays
+	live     bitset // by number: what snapshots need, dictionaries included
+	leaned   bitset // that, and dictionaries of blocks in reencode; nil when it is the same
+	reencode bitset // by block: those better without their dictionary; nil when there is none
+	spare    bitset // by copy: another copy of the chunk was chosen to stay; nil when there is none
+	chosen   map[uint32]bool
+	plainly  [3]float64 // by kind, what a byte takes in a block without a dictionary
 }
 
-// newGarbage reads all trailers once. A pack that can not be read stops gc:
-// it may hold dictionaries, and lead to chunks that look dead without it.
+type packFirst struct {
+	chunk, block int
+	known        bool
+}
+
+// newGarbage reads all trailers. A pack that can not be read stops gc: it may
+// hold dictionaries, and lead to chunks that look dead without it.
 func newGarbage(ctx context.Context, r *Repo) (*garbage, error) {
-	g := &garbage{r: r, packs: r.catalog.all(0)}
-	var b [16]byte
-	rand.Read(b[:])
-	g.salt = [2]uint64{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:])}
+	g := &garbage{r: r, packs: r.catalog.all(0), chosen: make(map[uint32]bool)}
+	g.rd = newReader(r)
+	g.rd.bare = true
+	g.findNoData()
+	if len(g.packs) > 0 {
+		g.last = g.packs[len(g.packs)-1]
+	}
 	seen := 0
-	err := r.eachTrailer(ctx, g.packs, func(n uint32, t *trailer) error {
+	var plain, sealed [3]float64 // by kind, of blocks without a dictionary
+	err := g.rd.eachTrailer(ctx, g.packs, func(n uint32, t *trailer) error {
 		seen++
-		g.chunks += t.chunkCount()
-		g.noteDepths(n, t)
+		g.enter(n, t)
+		g.copies += t.chunkCount()
+		noteDepths(&g.deep, n, t)
+		for b := range t.blocks {
+			if rec := &t.blocks[b]; rec.codec == codecZstd || rec.codec == codecStored {
+				plain[t.header.kind] += float64(rec.plain)
+				sealed[t.header.kind] += float64(rec.sealed)
+			}
+		}
 		return nil
 	})
+	for kind := range plain {
+		if g.plainly[kind] = 1; plain[kind] > 0 {
+			g.plainly[kind] = sealed[kind] / plain[kind]
+		}
+	}
 	if err == nil && seen != len(g.packs) {
 		err = fmt.Errorf("%w: %d of %d packs can not be read, so nothing is deleted; \"backupd repo check\" names them", ErrDamaged, len(g.packs)-seen, len(g.packs))
 	}
+	if err != nil {
+		return nil, err
+	}
+	g.roll, err = newRoll(ctx, g.copies, r.bounds.tags, func(ctx context.Context, use func(uint32, *trailer) error) error {
+		return g.each(ctx, g.packs, use)
+	})
 	return g, err
 }
 
-func (g *garbage) noteDepths(n uint32, t *trailer) {
+// close gives back what the reader holds.
+func (g *garbage) close() { g.rd.close() }
+
+// enter counts the chunks and blocks of a pack.
+func (g *garbage) enter(n uint32, t *trailer) {
+	for int(n) >= len(g.first) {
+		g.first = append(g.first, packFirst{})
+	}
+	if !g.first[n].known {
+		g.first[n] = packFirst{chunk: g.copies, block: g.blocks, known: true}
+		g.blocks += len(t.blocks)
+	}
+}
+
+// leave takes the packs that were deleted off the lists.
+func (g *garbage) leave() {
+	gone := func(n uint32) bool { _, there := g.r.catalog.alive(n); return !there }
+	g.packs = slices.DeleteFunc(g.packs, gone)
+	for d := range g.deep {
+		g.deep[d] = slices.DeleteFunc(g.deep[d], gone)
+	}
+}
+
+func noteDepths(deep *[MaxDepth + 1][]uint32, n uint32, t *trailer) {
 	var at [MaxDepth + 1]bool
 	for i := range t.blocks {
 		at[t.blocks[i].depth] = true
 	}
 	for d := 1; d <= MaxDepth; d++ {
 		if at[d] {
-			g.deep[d] = append(g.deep[d], n)
+			deep[d] = append(deep[d], n)
 		}
 	}
 }
 
 // mark finds what is live, and which delta blocks are better without their
 // dictionary.
-func (g *garbage) mark(ctx context.Context) (err error) {
-	if g.reach, err = g.follow(ctx, g.r.Snapshots()); err != nil {
+func (g *garbage) mark(ctx context.Context) error {
+	if err := g.readTreesFrom(ctx, g.packs); err != nil {
 		return err
 	}
-	if g.leaned, err = g.close(ctx, g.reach, &g.deep, nil); err != nil {
+	reach, err := g.follow(ctx, g.r.Snapshots())
+	if err != nil {
 		return err
 	}
-	g.live = g.leaned
-	if g.reencode, err = g.deadWeight(ctx); err != nil {
+	g.live = reach.clone()
+	if err := g.closeOver(ctx, g.live, &g.deep, nil); err != nil {
 		return err
 	}
-	if len(g.reencode) > 0 {
-		if g.live, err = g.close(ctx, g.reach, &g.deep, g.reencode); err != nil {
+	if g.reencode, err = g.deadWeight(ctx, reach); err != nil {
+		return err
+	}
+	if g.reencode != nil {
+		g.leaned, g.live = g.live, reach
+		if err := g.closeOver(ctx, g.live, &g.deep, g.reencode); err != nil {
 			return err
 		}
 	}
 	return g.chooseCopies(ctx)
 }
 
-// follow marks all pages and chunks the trees of snapshots name.
-func (g *garbage) follow(ctx context.Context, snaps []*Snapshot) (*idFilter, error) {
-	f := newIDFilter(g.chunks, g.salt)
-	visited := make(map[crypto.ID]struct{})
+// readTreesFrom has pages read from these packs and no others. What was read
+// before is forgotten.
+func (g *garbage) readTreesFrom(ctx context.Context, packs []uint32) error {
+	g.rd.close()
+	var trees []uint32
+	for _, n := range packs {
+		if g.r.catalog.info(n).kind == kindTree {
+			trees = append(trees, n)
+		}
+	}
+	table, err := newPageTable(ctx, g.rd, trees, g.each)
+	if err != nil {
+		return err
+	}
+	g.rd.tree = table.spots
+	return nil
+}
+
+// follow marks all pages and chunks the trees of snapshots name. A page is
+// passed over only when it was read before, so that one is not told from the
+// marks: a chunk that is in no pack has the number of another one, which may be
+// a page. A page that is in no pack has such a number too, so that it is really
+// there is made sure of before it is passed over.
+func (g *garbage) follow(ctx context.Context, snaps []*Snapshot) (bitset, error) {
+	f, visited := g.roll.set(), g.roll.set()
 	for _, s := range snaps {
 		for i := range s.Parts {
 			if s.Parts[i].Failed && len(s.Parts[i].Root) == 0 {
@@ -145,14 +172,15 @@ func (g *garbage) follow(ctx context.Context, snaps []*Snapshot) (*idFilter, err
 			}
 			root, err := g.r.Root(&s.Parts[i])
 			if err == nil {
-				err = walkTree(ctx, g.r.reader, root.Dir, func(id crypto.ID, _ pageKind) bool {
-					if _, seen := visited[id]; seen {
+				err = walkTree(ctx, g.rd, root.Dir, func(id crypto.ID, _ pageKind) bool {
+					n := g.roll.number(&id)
+					if visited.has(n) && g.rd.stored(ctx, &id) {
 						return false
 					}
-					visited[id] = struct{}{}
-					f.add(&id)
+					visited.set(n)
+					f.set(n)
 					return true
-				}, func(ref Ref) { f.add(&ref.ID) })
+				}, func(ref Ref) { f.set(g.roll.number(&ref.ID)) })
 			}
 			if err != nil {
 				if ctx.Err() != nil {
@@ -165,248 +193,84 @@ func (g *garbage) follow(ctx context.Context, snaps []*Snapshot) (*idFilter, err
 	return f, nil
 }
 
-// close adds what dictionaries of live blocks name. A block leans only on
-// blocks of lower depth, so one pass from the deepest down is enough. Blocks
-// in without are treated as if they had no dictionary.
-func (g *garbage) close(ctx context.Context, reach *idFilter, deep *[MaxDepth + 1][]uint32, without map[blockKey]int64) (*idFilter, error) {
-	f := reach.clone()
+// stored tells whether a page is in a pack that can be read.
+func (rd *Reader) stored(ctx context.Context, id *crypto.ID) bool {
+	var buf [4]spot
+	spots, err := rd.candidates(ctx, kindTree, id, anyDepth, buf[:0])
+	return err == nil && len(spots) > 0
+}
+
+// closeOver adds to f what dictionaries of blocks with a chunk in f name. A
+// block leans only on blocks of lower depth, so one pass from the deepest down
+// is enough. Blocks in without are treated as if they had no dictionary.
+func (g *garbage) closeOver(ctx context.Context, f bitset, deep *[MaxDepth + 1][]uint32, without bitset) error {
 	for d := MaxDepth; d >= 1; d-- {
 		err := g.each(ctx, deep[d], func(n uint32, t *trailer) error {
 			for b := range t.blocks {
 				rec := &t.blocks[b]
-				if int(rec.depth) != d || without[blockKey{n, uint32(b)}] > 0 || !anyIn(t, rec, f) {
+				if int(rec.depth) != d || without != nil && without.has(g.block(n, b)) || !g.anyIn(t, rec, f) {
 					continue
 				}
-				for i := range uint32(rec.dicts) {
-					id := t.dict(rec.dictAt + i)
-					f.add(&id)
-				}
+				g.addDictionary(f, t, rec)
 			}
 			return nil
 		})
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return f, nil
+	return nil
+}
+
+func (g *garbage) addDictionary(f bitset, t *trailer, rec *blockRec) {
+	for i := range uint32(rec.dicts) {
+		id := t.dict(rec.dictAt + i)
+		f.set(g.roll.number(&id))
+	}
 }
 
 // each is eachTrailer where a pack left out is an error.
 func (g *garbage) each(ctx context.Context, packs []uint32, use func(n uint32, t *trailer) error) error {
 	seen := 0
-	err := g.r.eachTrailer(ctx, packs, func(n uint32, t *trailer) error { seen++; return use(n, t) })
+	err := g.rd.eachTrailer(ctx, packs, func(n uint32, t *trailer) error { seen++; return use(n, t) })
 	if err == nil && seen != len(packs) {
 		err = fmt.Errorf("%w: a pack can not be read any more, so nothing is deleted", ErrDamaged)
 	}
 	return err
 }
 
-func anyIn(t *trailer, rec *blockRec, f *idFilter) bool {
+// number is the roll's number of a chunk of a trailer.
+func (g *garbage) number(t *trailer, chunk uint32) int {
+	id, _ := t.chunk(chunk)
+	return g.roll.number(&id)
+}
+
+// block is what a block counts as among all.
+func (g *garbage) block(n uint32, b int) int { return g.first[n].block + b }
+
+// copy is what a chunk of a pack's table counts as among all copies.
+func (g *garbage) copy(n uint32, chunk uint32) int { return g.first[n].chunk + int(chunk) }
+
+func (g *garbage) anyIn(t *trailer, rec *blockRec, f bitset) bool {
 	for c := range uint32(rec.chunks) {
-		if id, _ := t.chunk(rec.chunkAt + c); f.has(&id) {
+		if f.has(g.number(t, rec.chunkAt+c)) {
 			return true
 		}
 	}
 	return false
 }
 
-// maxWeighed bounds the chunks deadWeight keeps in memory; with more it does
-// nothing, which costs space and no data.
-const maxWeighed = 2 << 20
-
-// deadWeight finds delta blocks whose dictionaries keep more alive than they
-// save. A chunk that is only needed as dictionary weighs what it takes in its
-// pack and, in its turn, its share of what its own block leans on; its weight
-// is divided among the blocks that lean on it. A block of a live snapshot
-// whose share of weights is above what it saves against being stored plain is
-// to be stored plain.
-func (g *garbage) deadWeight(ctx context.Context) (map[blockKey]int64, error) {
-	type weight struct {
-		own   float64 // bytes in the pack
-		share float64 // of its block
-		block blockKey
-		users int
-	}
-	kept := make(map[crypto.ID]*weight)
-	var plain, sealed [3]float64 // by kind, of blocks without a dictionary
-	errTooMany := errors.New("too many")
-	err := g.each(ctx, g.packs, func(n uint32, t *trailer) error {
-		for b := range t.blocks {
-			rec := &t.blocks[b]
-			if rec.codec == codecZstd || rec.codec == codecStored {
-				plain[t.header.kind] += float64(rec.plain)
-				sealed[t.header.kind] += float64(rec.sealed)
-			}
-			for c := range uint32(rec.chunks) {
-				id, length := t.chunk(rec.chunkAt + c)
-				if !g.live.has(&id) || g.reach.has(&id) {
-					continue
-				}
-				if len(kept) == maxWeighed {
-					return errTooMany
-				}
-				share := float64(length) / float64(rec.plain)
-				kept[id] = &weight{own: share * float64(rec.sealed), share: share, block: blockKey{n, uint32(b)}}
-			}
-		}
-		return nil
-	})
-	if errors.Is(err, errTooMany) || err == nil && len(kept) == 0 {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	eachDelta := func(d int, use func(key blockKey, t *trailer, rec *blockRec)) error {
-		return g.each(ctx, g.deep[d], func(n uint32, t *trailer) error {
-			for b := range t.blocks {
-				if rec := &t.blocks[b]; int(rec.depth) == d && anyIn(t, rec, g.live) {
-					use(blockKey{n, uint32(b)}, t, rec)
-				}
-			}
-			return nil
-		})
-	}
-	for d := 1; d <= MaxDepth; d++ {
-		err := eachDelta(d, func(_ blockKey, t *trailer, rec *blockRec) {
-			for i := range uint32(rec.dicts) {
-				if w := kept[t.dict(rec.dictAt+i)]; w != nil {
-					w.users++
-				}
-			}
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	debts := make(map[blockKey]float64)
-	out := make(map[blockKey]int64)
-	for d := 1; d <= MaxDepth; d++ {
-		err := eachDelta(d, func(key blockKey, t *trailer, rec *blockRec) {
-			var debt float64
-			for i := range uint32(rec.dicts) {
-				if w := kept[t.dict(rec.dictAt+i)]; w != nil {
-					debt += (w.own + w.share*debts[w.block]) / float64(w.users)
-				}
-			}
-			if debt == 0 {
-				return
-			}
-			kind := t.header.kind
-			saved := float64(rec.plain)
-			if plain[kind] > 0 {
-				saved *= sealed[kind] / plain[kind]
-			}
-			// Half as much again, since what it takes plain is an estimate.
-			if saved -= float64(rec.sealed); debt > saved*3/2 && anyIn(t, rec, g.reach) {
-				out[key] = int64(saved) + int64(rec.sealed)
-				return
-			}
-			debts[key] = debt
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
-}
-
-// chooseCopies decides, for live chunks that lie in several packs, which copy
-// stays: the one of lowest depth that really can be read, since two blocks
-// may lean on each other's other copies. Where none can be read all stay.
-func (g *garbage) chooseCopies(ctx context.Context) error {
-	seen := newIDFilter(g.chunks, g.salt)
-	copies := make(map[crypto.ID][]spot)
-	walk := func(use func(id *crypto.ID, s spot)) error {
-		return g.each(ctx, g.packs, func(n uint32, t *trailer) error {
-			for b := range t.blocks {
-				rec := &t.blocks[b]
-				for c := range uint32(rec.chunks) {
-					id, _ := t.chunk(rec.chunkAt + c)
-					use(&id, spot{n, uint16(b), uint16(c)})
-				}
-			}
-			return nil
-		})
-	}
-	err := walk(func(id *crypto.ID, _ spot) {
-		if !g.live.has(id) {
-			return
-		}
-		if seen.has(id) {
-			copies[*id] = nil
-		}
-		seen.add(id)
-	})
-	if err != nil || len(copies) == 0 {
-		return err
-	}
-	if err := walk(func(id *crypto.ID, s spot) {
-		if list, ok := copies[*id]; ok {
-			copies[*id] = append(list, s)
-		}
-	}); err != nil {
-		return err
-	}
-	g.winners = make(map[crypto.ID]spot)
-	for id, list := range copies {
-		if len(list) < 2 {
-			continue
-		}
-		s, ok, err := g.bestCopy(ctx, &id, list)
-		if err != nil {
-			return err
-		}
-		if ok {
-			g.winners[id] = s
-		}
-	}
-	return nil
-}
-
-// bestCopy reads copies in the order of their depth until one is good.
-func (g *garbage) bestCopy(ctx context.Context, id *crypto.ID, list []spot) (spot, bool, error) {
-	rd := g.r.reader
-	for depth := 0; depth <= MaxDepth; depth++ {
-		for _, s := range list {
-			e, err := rd.pack(ctx, s.pack)
-			if err != nil {
-				return spot{}, false, err
-			}
-			d := e.val.trailer.blocks[s.block].depth
-			rd.packs.release(e)
-			if int(d) != depth || g.reencode[blockKey{s.pack, uint32(s.block)}] > 0 {
-				continue
-			}
-			if rd.readable(ctx, s) {
-				return s, true, nil
-			}
-			if ctx.Err() != nil {
-				return spot{}, false, context.Cause(ctx)
-			}
-		}
-	}
-	return spot{}, false, nil
-}
-
-// readable tells whether the chunk at a spot decodes to its id.
-func (rd *Reader) readable(ctx context.Context, s spot) bool {
-	var req request
-	e, err := rd.decode(ctx, blockKey{s.pack, uint32(s.block)}, &req)
-	defer func() { rd.releaseAll(req.held) }()
-	if err != nil {
-		return false
-	}
-	defer rd.blocks.release(e)
-	_, err = rd.verified(e.val, s.chunk)
-	return err == nil
+// isSpare tells whether a copy need not be kept, whatever the chunk is worth.
+func (g *garbage) isSpare(n uint32, chunk uint32) bool {
+	return g.spare != nil && n <= g.last && g.spare.has(g.copy(n, chunk))
 }
 
 // isLive tells whether a copy of a chunk is needed.
-func (g *garbage) isLive(id *crypto.ID, s spot) bool {
-	if !g.live.has(id) {
-		return false
-	}
-	w, several := g.winners[*id]
-	return !several || w == s
+func (g *garbage) isLive(n uint32, t *trailer, chunk uint32) bool {
+	return !g.isSpare(n, chunk) && g.live.has(g.number(t, chunk))
+}
+
+// isAnew tells whether a block is to lose its dictionary.
+func (g *garbage) isAnew(n uint32, b int) bool {
+	return g.reencode != nil && g.reencode.has(g.block(n, b))
 }

@@ -47,11 +47,17 @@ func (g *garbage) repack(ctx context.Context, plan *gcPlan, p *GCProgress) (int6
 			s.abandon()
 		}
 	}()
-	for _, n := range plan.repack {
-		if err := rp.pack(ctx, n); err != nil {
-			return 0, rp.cause(err)
+	err = g.inBatches(ctx, plan.repack, g.reencode != nil, func(n uint32, b int, _ *trailer) bool { return g.isAnew(n, b) }, func(packs []uint32) error {
+		for _, n := range packs {
+			if err := rp.pack(ctx, n); err != nil {
+				return err
+			}
+			p.Packs.Add(1)
 		}
-		p.Packs.Add(1)
+		return nil
+	})
+	if err != nil {
+		return 0, rp.cause(err)
 	}
 	for i := range rp.open {
 		if err := rp.flush(ctx, packKind(i+1)); err != nil {
@@ -85,22 +91,22 @@ func (rp *repacker) cause(err error) error {
 }
 
 func (rp *repacker) pack(ctx context.Context, n uint32) error {
-	e, err := rp.g.r.reader.pack(ctx, n)
+	e, err := rp.g.rd.pack(ctx, n)
 	if err != nil {
 		return err
 	}
-	defer rp.g.r.reader.packs.release(e)
+	defer rp.g.rd.packs.release(e)
 	t := e.val.trailer
 	for b := range t.blocks[:len(t.blocks)-1] {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		live := rp.g.liveBytes(n, uint32(b), t)
+		rec := &t.blocks[b]
+		live := rp.g.liveBytes(n, rec, t)
 		if live == 0 {
 			continue
 		}
-		rec := &t.blocks[b]
-		anew := rp.g.reencode[blockKey{n, uint32(b)}] > 0 || rec.codec != codecDelta && live*100 < int64(rec.plain)*wholeShare
+		anew := rp.g.isAnew(n, b) || rec.codec != codecDelta && live*100 < int64(rec.plain)*wholeShare
 		if anew {
 			err = rp.encode(ctx, n, uint32(b), t)
 		} else {
@@ -140,7 +146,7 @@ func (rp *repacker) count(payload int) {
 
 // encode takes the live chunks of a block out of it.
 func (rp *repacker) encode(ctx context.Context, n, block uint32, t *trailer) error {
-	rd := rp.g.r.reader
+	rd := rp.g.rd
 	var req request
 	e, err := rd.decode(ctx, blockKey{n, block}, &req)
 	defer func() { rd.releaseAll(req.held) }()
@@ -151,10 +157,10 @@ func (rp *repacker) encode(ctx context.Context, n, block uint32, t *trailer) err
 	rec := &t.blocks[block]
 	open := &rp.open[t.header.kind-1]
 	for c := range uint32(rec.chunks) {
-		id, length := t.chunk(rec.chunkAt + c)
-		if !rp.g.isLive(&id, spot{n, uint16(block), uint16(c)}) {
+		if !rp.g.isLive(n, t, rec.chunkAt+c) {
 			continue
 		}
+		id, length := t.chunk(rec.chunkAt + c)
 		chunk, err := rd.verified(e.val, uint16(c))
 		if err != nil {
 			return err

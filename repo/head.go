@@ -20,8 +20,8 @@ const (
 
 // Maxima of those files.
 const (
-	maxHeadSize   = 1 << 20
-	maxWriters    = 4096
+	maxHeadSize   = 16 << 20
+	maxWriters    = 65_536 // every run without a state directory that lasts is a new one
 	maxWriterSize = 64
 )
 
@@ -106,6 +106,10 @@ func (r *jsonReader) headWriter() (w headWriter) {
 	return w
 }
 
+// errForeignState: the state directory remembers another repository. It is not
+// taken over, whatever is accepted: that one would lose its head.
+var errForeignState = errors.New("the state directory is that of repository")
+
 // readHead returns the head kept in a state directory for repository repo. No
 // head is nil without an error: the repository is trusted then, which the
 // user must be told. A damaged head is ErrDamaged: nothing can be said about
@@ -123,7 +127,7 @@ func readHead(state durable.FS, repo crypto.RepoID) (*head, error) {
 		return nil, fmt.Errorf("%s in the state directory: %w: %v; \"backupd repo check --accept-head\" takes the repository as it is", headName, ErrDamaged, err)
 	}
 	if h.Repository != repo {
-		return nil, fmt.Errorf("the state directory is that of repository %v, this one is %v; give another --state-dir", h.Repository, repo)
+		return nil, fmt.Errorf("%w %v, this one is %v; give another --state-dir", errForeignState, h.Repository, repo)
 	}
 	return h, nil
 }
@@ -139,17 +143,23 @@ func (c *chain) compareHead(h *head) error {
 	for _, w := range h.Writers {
 		at := place{w.Writer, w.Seq}
 		known, ok := c.hashAt(at)
-		end := c.ends[at.writer].seq
+		end := c.ends[at.writer]
 		switch {
 		case ok && known == w.Hash:
 		case ok:
 			missing = append(missing, fmt.Sprintf("%s is another file than it was", at.name()))
-		case end == 0:
+		case end.seq == 0:
 			missing = append(missing, fmt.Sprintf("all %d files of writer %x are missing", w.Seq, w.Writer[:]))
-		case end < w.Seq:
-			missing = append(missing, fmt.Sprintf("writer %x ends with number %d, this host has seen %d", w.Writer[:], end, w.Seq))
+		case end.seq < w.Seq:
+			missing = append(missing, fmt.Sprintf("writer %x ends with number %d, this host has seen %d", w.Writer[:], end.seq, w.Seq))
 		case c.files[at] == nil:
 			missing = append(missing, fmt.Sprintf("%s is missing", at.name()))
+		default:
+			// Something that can not be read stands there. Anybody can put it there,
+			// so it vouches for none of those before it.
+			if first, last, gap := c.firstGap(at, end.wholeSeq); gap {
+				missing = append(missing, fmt.Sprintf("%s up to number %d are missing below a file that can not be read", place{at.writer, first}.name(), last))
+			}
 		}
 	}
 	if len(missing) == 0 {
@@ -160,6 +170,25 @@ func (c *chain) compareHead(h *head) error {
 	}
 	return fmt.Errorf("%w: %s; if the repository was put back on purpose, \"backupd repo check --accept-head\" takes it as it is",
 		ErrRollback, strings.Join(missing, "; "))
+}
+
+// firstGap finds the first numbers above whole and below at that have no file.
+func (c *chain) firstGap(at place, whole uint64) (first, last uint64, gap bool) {
+	there := []uint64{at.seq}
+	for f := range c.files {
+		if f.writer == at.writer && f.seq > whole && f.seq < at.seq {
+			there = append(there, f.seq)
+		}
+	}
+	slices.Sort(there)
+	before := whole
+	for _, seq := range there {
+		if seq != before+1 {
+			return before + 1, seq - 1, true
+		}
+		before = seq
+	}
+	return 0, 0, false
 }
 
 // forward returns h moved on to what c holds. No writer ever goes back, and

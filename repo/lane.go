@@ -238,7 +238,12 @@ func (l *Lane) gather(ctx context.Context, like []Ref) (*dictionary, error) {
 			continue
 		}
 		req.held = append(req.held, e)
-		chunk := e.val.chunkBytes(s.chunk)
+		// Compared with its id like any chunk: the block that leans on it is
+		// verified against these very bytes, so a flipped bit would go unseen.
+		chunk, err := rd.verified(e.val, s.chunk)
+		if err != nil {
+			continue
+		}
 		if len(l.dict)+len(chunk) > MaxDictionarySize {
 			break
 		}

@@ -79,6 +79,12 @@ func (r *Repo) staleTables() {
 // each to use, from one goroutine at a time. Packs that can not be read are
 // left out with a warning.
 func (r *Repo) eachTrailer(ctx context.Context, numbers []uint32, use func(number uint32, t *trailer) error) error {
+	return r.reader.eachTrailer(ctx, numbers, use)
+}
+
+// eachTrailer is Repo.eachTrailer through the cache of this reader.
+func (rd *Reader) eachTrailer(ctx context.Context, numbers []uint32, use func(number uint32, t *trailer) error) error {
+	r := rd.repo
 	work := make(chan uint32)
 	var mu sync.Mutex
 	var firstErr error
@@ -86,7 +92,7 @@ func (r *Repo) eachTrailer(ctx context.Context, numbers []uint32, use func(numbe
 	for range min(len(numbers), runtime.GOMAXPROCS(0)+1) {
 		wg.Go(func() {
 			for n := range work {
-				e, err := r.reader.pack(ctx, n)
+				e, err := rd.pack(ctx, n)
 				mu.Lock()
 				switch {
 				case err == nil:
@@ -100,7 +106,7 @@ func (r *Repo) eachTrailer(ctx context.Context, numbers []uint32, use func(numbe
 				}
 				mu.Unlock()
 				if err == nil {
-					r.reader.packs.release(e)
+					rd.packs.release(e)
 				}
 			}
 		})

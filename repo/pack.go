@@ -251,7 +251,8 @@ func (t *trailer) chunkCount() int { return len(t.chunks) / chunkRecSize }
 
 // memory is about what keeping this trailer costs in bytes.
 func (t *trailer) memory() int64 {
-	return int64(len(t.dicts)+len(t.chunks)) + int64(len(t.blocks))*40 + 200
+	table := trailerPlainSize(len(t.blocks), len(t.dicts)/idSize, t.chunkCount()) // kept whole, its padding too
+	return int64(table) + int64(len(t.blocks))*40 + 200
 }
 
 // trailerPlainSize is the padded plaintext size of a trailer with that many

@@ -254,8 +254,9 @@ func stateWith(t testing.TB, name string, b []byte) durable.FS {
 
 func FuzzPackList(f *testing.F) {
 	repo := crypto.RepoID{1}
-	f.Add(repo[:], true)
-	f.Add(append(repo[:], bytes.Repeat([]byte{5}, 32)...), true)
+	head := append([]byte(packListMagic), repo[:]...)
+	f.Add(head, true)
+	f.Add(append(head[:len(head):len(head)], bytes.Repeat([]byte{5}, 2*packListItem)...), true)
 	f.Fuzz(func(t *testing.T, b []byte, sign bool) {
 		if sign {
 			sum := crypto.Sum256(b)

@@ -146,12 +146,37 @@ type pack struct {
 	trailer *trailer
 	header  [headerSize]byte
 	sealer  *crypto.PackSealer
-	object  store.Object
+	file    openPackFile
 }
 
-// openPackFile reads and proves header, footer and trailer of a pack.
-func openPackFile(ctx context.Context, st store.Store, key crypto.Key, repo crypto.RepoID, maxSize int64, number uint32, info packInfo) (_ *pack, err error) {
-	name := packName(info.id, info.kind)
+// openPackFile hands out the pack's file, which is open only now and then: many
+// tables fit in memory, fewer descriptors in a process. The caller releases it.
+type openPackFile func() (file store.Object, release func(), err error)
+
+// openPackFile returns what hands out the file of a pack.
+func (rd *Reader) openPackFile(ctx context.Context, number uint32, info packInfo) openPackFile {
+	ctx = context.WithoutCancel(ctx)
+	return func() (store.Object, func(), error) {
+		e, err := rd.files.get(number, func() (store.Object, int64, error) {
+			o, err := rd.repo.store.Open(ctx, packName(info.id, info.kind))
+			if err != nil {
+				return nil, 0, err
+			}
+			if o.Size() != info.size {
+				o.Close()
+				return nil, 0, fmt.Errorf("%w: its size changed from %d to %d bytes", ErrDamaged, info.size, o.Size())
+			}
+			return o, 1, nil
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		return e.val, func() { rd.files.release(e) }, nil
+	}
+}
+
+// readPack reads and proves header, footer and trailer of a pack.
+func readPack(file openPackFile, key crypto.Key, repo crypto.RepoID, maxSize int64, number uint32, info packInfo) (_ *pack, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("pack %s: %w", info.id, err)
@@ -160,19 +185,12 @@ func openPackFile(ctx context.Context, st store.Store, key crypto.Key, repo cryp
 	if info.size < headerSize+footerSize+2*crypto.Overhead || info.size > maxSize {
 		return nil, fmt.Errorf("%w: it has %d bytes, a pack has at most %d", ErrDamaged, info.size, maxSize)
 	}
-	obj, err := st.Open(ctx, name)
+	obj, release, err := file()
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			obj.Close()
-		}
-	}()
-	if obj.Size() != info.size {
-		return nil, fmt.Errorf("%w: its size changed from %d to %d bytes", ErrDamaged, info.size, obj.Size())
-	}
-	p := &pack{number: number, object: obj, sealer: crypto.NewPackSealer(key, info.id)}
+	defer release()
+	p := &pack{number: number, file: file, sealer: crypto.NewPackSealer(key, info.id)}
 	var foot [footerSize]byte
 	if _, err := obj.ReadAt(p.header[:], 0); err != nil {
 		return nil, err
@@ -225,7 +243,12 @@ func (p *pack) payload(block uint32, buf []byte) ([]byte, error) {
 		buf = make([]byte, r.sealed)
 	}
 	buf = buf[:r.sealed]
-	if _, err := p.object.ReadAt(buf, int64(r.offset)); err != nil {
+	file, release, err := p.file()
+	if err == nil {
+		_, err = file.ReadAt(buf, int64(r.offset))
+		release()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("pack %s block %d: %w", p.trailer.header.pack, block, err)
 	}
 	var aadBuf [aadSize]byte

@@ -38,27 +38,54 @@ func tagOf(id *crypto.ID) uint64 { return binary.LittleEndian.Uint64(id[:8]) }
 func (p *places) addTrailer(number uint32, t *trailer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	need := p.used + t.chunkCount()
-	if size := len(p.slots); need*3 > size*2 {
-		for need*3 > size*2 {
-			size *= 2
-		}
-		old := p.slots
-		p.slots = make([]slot, size)
-		for _, s := range old {
-			if s.spot.pack != 0 {
-				p.put(s)
-			}
-		}
-	}
+	p.makeRoom(t.chunkCount())
 	for b := range t.blocks {
 		r := &t.blocks[b]
 		for c := range uint32(r.chunks) {
-			rec := t.chunks[(r.chunkAt+c)*chunkRecSize:]
-			p.put(slot{binary.LittleEndian.Uint64(rec), spot{number + 1, uint16(b), uint16(c)}})
+			p.enter(number, t, b, c)
 		}
 	}
-	p.used = need
+}
+
+// addWanted enters those chunks of a pack that are wanted.
+func (p *places) addWanted(number uint32, t *trailer, want func(chunk uint32) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for b := range t.blocks {
+		r := &t.blocks[b]
+		for c := range uint32(r.chunks) {
+			if want(r.chunkAt + c) {
+				p.makeRoom(1)
+				p.enter(number, t, b, c)
+			}
+		}
+	}
+}
+
+// makeRoom grows the table for that many more. mu is held.
+func (p *places) makeRoom(more int) {
+	need := p.used + more
+	size := len(p.slots)
+	if need*3 <= size*2 {
+		return
+	}
+	for need*3 > size*2 {
+		size *= 2
+	}
+	old := p.slots
+	p.slots = make([]slot, size)
+	for _, s := range old {
+		if s.spot.pack != 0 {
+			p.put(s)
+		}
+	}
+}
+
+// enter puts in one chunk of a block, for which there is room. mu is held.
+func (p *places) enter(number uint32, t *trailer, block int, chunk uint32) {
+	rec := t.chunks[(t.blocks[block].chunkAt+chunk)*chunkRecSize:]
+	p.put(slot{binary.LittleEndian.Uint64(rec), spot{number + 1, uint16(block), uint16(chunk)}})
+	p.used++
 }
 
 func (p *places) put(s slot) {

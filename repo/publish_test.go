@@ -36,7 +36,7 @@ func TestPublish_TakesTheNextNumberWhenAnotherProcessUsedIt(t *testing.T) {
 	if string(c.read(place{c.a, 1}.name())) != string(before) {
 		t.Error("the other's file was changed")
 	}
-	c.expect([]string{testID(5), first}, nil)
+	c.expect([]string{first, testID(5)}, nil)
 }
 
 // commitFault makes one Commit fail, before or after it happened.
@@ -79,7 +79,7 @@ func TestPublish_CommitThatFailed(t *testing.T) {
 	if err != nil || s.at.seq != 2 {
 		t.Fatalf("the next attempt: got %+v, %v, want number 2", s, err)
 	}
-	c.expect([]string{testID(5), testID(1)}, nil)
+	c.expect([]string{testID(1), testID(5)}, nil)
 }
 
 func TestPublish_CommitThatFailedButHappened(t *testing.T) {
@@ -102,7 +102,7 @@ func TestPublish_CommitThatFailedButHappened(t *testing.T) {
 		if string(c.read(place{c.a, 2}.name())) != string(before) {
 			t.Error("the file of the first attempt was changed")
 		}
-		c.expect([]string{testID(5), testID(6), testID(1)}, nil)
+		c.expect([]string{testID(1), testID(5), testID(6)}, nil)
 	}
 }
 

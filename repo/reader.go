@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/generalbots/backupd/crypto"
+	"github.com/generalbots/backupd/internal/store"
 )
 
 // Reader decodes blocks and hands out verified chunks. It is the one place
@@ -21,7 +22,9 @@ type Reader struct {
 	tree   func(ctx context.Context, id *crypto.ID, dst []spot) ([]spot, error)
 	data   func(ctx context.Context, id *crypto.ID, dst []spot) ([]spot, error)
 	packs  *cache[uint32, *pack]
+	files  *cache[uint32, store.Object] // those of packs that are open
 	blocks *cache[blockKey, *block]
+	bare   bool // it has no other look-ups than tree and data
 
 	wholeMu sync.Mutex // guards isWhole
 	isWhole map[blockKey]wholeness
@@ -36,6 +39,8 @@ const (
 	// packCacheSize bounds the trailers kept, blockCacheSize the decoded blocks.
 	packCacheSize  = 24 << 20
 	blockCacheSize = 32 << 20
+	// maxOpenPacks bounds the files kept open, beside those in use.
+	maxOpenPacks = 256
 	// readReach is what a reader accepts where a writer stays within
 	// MaxReach: gc may have moved chunks into other blocks since.
 	readReach = 2 * MaxReach
@@ -73,8 +78,9 @@ type Block struct {
 
 func newReader(r *Repo) *Reader {
 	rd := &Reader{repo: r}
-	rd.packs = newCache[uint32](packCacheSize, func(p *pack) { p.object.Close() })
-	rd.blocks = newCache[blockKey](blockCacheSize, func(b *block) {
+	rd.packs = newCache[uint32, *pack](r.bounds.packs, nil)
+	rd.files = newCache[uint32](r.bounds.files, func(o store.Object) { o.Close() })
+	rd.blocks = newCache[blockKey](r.bounds.blocks, func(b *block) {
 		if b.buffer != nil {
 			rd.buffers.Put(b.buffer)
 		}
@@ -87,11 +93,12 @@ func (rd *Reader) close() {
 	rd.packsChanged()
 	rd.blocks.clear()
 	rd.packs.clear()
+	rd.files.clear()
 }
 
 func (rd *Reader) pack(ctx context.Context, number uint32) (*cached[uint32, *pack], error) {
 	return rd.packs.get(number, func() (*pack, int64, error) {
-		p, err := rd.repo.openPack(ctx, number)
+		p, err := rd.openPack(ctx, number)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -167,6 +174,9 @@ func (rd *Reader) whole(ctx context.Context, key blockKey) (bool, error) {
 	}
 	defer rd.packs.release(e)
 	t := e.val.trailer
+	if int64(key.block) >= int64(len(t.blocks)) {
+		return false, nil // an index may say anything
+	}
 	rec := &t.blocks[key.block]
 	for i := range uint32(rec.dicts) {
 		id := t.dict(rec.dictAt + i)
@@ -227,7 +237,7 @@ func (rd *Reader) packsChanged() {
 // again.
 func (rd *Reader) searchAll(ctx context.Context, kind packKind) bool {
 	t := &rd.repo.tables[kind-1]
-	return !t.loaded.Load() && rd.repo.loadTable(ctx, kind) == nil
+	return !rd.bare && !t.loaded.Load() && rd.repo.loadTable(ctx, kind) == nil
 }
 
 // anyChunk marks a spot whose place in the block is not known.

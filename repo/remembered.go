@@ -24,33 +24,44 @@ const (
 	damageMax    = 16 << 20
 )
 
-// writePackList notes packs: the repository id, the pack ids, a BLAKE3
-// checksum.
-func writePackList(state durable.FS, repo crypto.RepoID, packs []crypto.PackID) error {
-	b := make([]byte, 0, 16+16*len(packs)+32)
+// packListMagic begins the list; it changes with what follows.
+const (
+	packListMagic = "bkpdpks2"
+	packListHead  = len(packListMagic) + len(crypto.RepoID{})
+	packListItem  = len(crypto.PackID{}) + 8
+	packListSum   = 32
+)
+
+// writePackList notes packs: the magic, the repository id, for each pack its
+// id and size, a BLAKE3 checksum.
+func writePackList(state durable.FS, repo crypto.RepoID, packs []packInfo) error {
+	b := make([]byte, 0, packListHead+packListItem*len(packs)+packListSum)
+	b = append(b, packListMagic...)
 	b = append(b, repo[:]...)
-	for _, id := range packs {
-		b = append(b, id[:]...)
+	for i := range packs {
+		b = append(b, packs[i].id[:]...)
+		b = binary.LittleEndian.AppendUint64(b, uint64(packs[i].size))
 	}
 	sum := crypto.Sum256(b)
 	return durable.ReplaceFile(state, packListName, append(b, sum[:]...))
 }
 
-// readPackList returns the packs that were there, or ok false when that is
-// not known.
-func readPackList(state durable.FS, repo crypto.RepoID) (ids []crypto.PackID, ok bool) {
+// readPackList returns the packs that were there, their kinds left out, or ok
+// false when that is not known.
+func readPackList(state durable.FS, repo crypto.RepoID) (packs []packInfo, ok bool) {
 	b, err := durable.ReadFile(state, packListName, packListMax)
-	if err != nil || len(b) < 48 || len(b)%16 != 0 {
+	if err != nil || len(b) < packListHead+packListSum || (len(b)-packListHead-packListSum)%packListItem != 0 {
 		return nil, false
 	}
-	body := b[:len(b)-32]
-	if crypto.Sum256(body) != [32]byte(b[len(b)-32:]) || crypto.RepoID(body[:16]) != repo {
+	body := b[:len(b)-packListSum]
+	if crypto.Sum256(body) != [packListSum]byte(b[len(body):]) || string(body[:len(packListMagic)]) != packListMagic ||
+		crypto.RepoID(body[len(packListMagic):packListHead]) != repo {
 		return nil, false
 	}
-	for body = body[16:]; len(body) > 0; body = body[16:] {
-		ids = append(ids, crypto.PackID(body[:16]))
+	for body = body[packListHead:]; len(body) > 0; body = body[packListItem:] {
+		packs = append(packs, packInfo{id: crypto.PackID(body[:16]), size: int64(binary.LittleEndian.Uint64(body[16:]))})
 	}
-	return ids, true
+	return packs, true
 }
 
 // rememberPacks notes the packs there are but for those in without, which are
@@ -65,10 +76,10 @@ func (r *Repo) rememberPacks(without []uint32) error {
 	for _, n := range without {
 		goes[n] = true
 	}
-	packs := append([]crypto.PackID(nil), r.gone...)
+	packs := append([]packInfo(nil), r.gone...)
 	for _, n := range r.catalog.all(0) {
 		if !goes[n] {
-			packs = append(packs, r.catalog.info(n).id)
+			packs = append(packs, r.catalog.info(n))
 		}
 	}
 	return writePackList(r.state, r.id, packs)
@@ -99,16 +110,17 @@ func (r *Repo) findGone() {
 	r.gone = r.missing(was)
 	if len(r.gone) > 0 {
 		r.mu.Lock()
-		r.warn(fmt.Sprintf("%d packs that were there are gone: runs look up every chunk and store what is missing, until a check finds nothing missing", len(r.gone)))
+		r.warn(fmt.Sprintf("%d packs that were there are gone or have another size: runs look up every chunk and store what is missing, until a check finds nothing missing", len(r.gone)))
 		r.mu.Unlock()
 	}
 	r.distrust = !ok && len(r.chain.snapshots) > 0 || len(r.gone) > 0 || r.damaged.Load().count() > 0
 }
 
-func (r *Repo) missing(was []crypto.PackID) (gone []crypto.PackID) {
-	for _, id := range was {
-		if _, there := r.catalog.lookup(id); !there {
-			gone = append(gone, id)
+// missing tells which of the packs that were there can not be whole any more.
+func (r *Repo) missing(was []packInfo) (gone []packInfo) {
+	for _, p := range was {
+		if n, there := r.catalog.lookup(p.id); !there || r.catalog.info(n).size != p.size {
+			gone = append(gone, p)
 		}
 	}
 	return gone

@@ -76,6 +76,7 @@ type Repo struct {
 
 	catalog *catalog
 	reader  *Reader
+	bounds  memoryBounds
 	tables  [2]struct { // by kind-1: where chunks lie, made from trailers when first asked for
 		mu      sync.Mutex // guards what follows
 		loaded  atomic.Bool
@@ -88,8 +89,8 @@ type Repo struct {
 	head     *head
 	rollback error // why the repository must not be written
 	warnings []string
-	distrust bool            // packs or blocks are known to be lost, or nothing is known
-	gone     []crypto.PackID // packs that were there and vanished, until a check finds nothing missing
+	distrust bool       // packs or blocks are known to be lost, or nothing is known
+	gone     []packInfo // packs that were there and vanished, until a check finds nothing missing
 
 	damaged atomic.Pointer[damageList] // what the last full check could not read
 
@@ -100,6 +101,13 @@ type Repo struct {
 	index     atomic.Pointer[index.Index]
 	indexMu   sync.Mutex  // guards opening the index
 	noIndex   atomic.Bool // it failed; see doWithoutIndex
+}
+
+// memoryBounds are what a repository keeps at once, whatever its size.
+type memoryBounds struct {
+	packs, blocks int64 // bytes a reader caches
+	files         int64 // packs a reader keeps open
+	tags          int   // ids sorted at once, at least; see eachSlice
 }
 
 // subKeys are the keys of one purpose each.
@@ -174,12 +182,18 @@ func openWith(ctx context.Context, st store.Store, creds []crypto.Credential, o 
 	if r.config, err = readConfig(ctx, st, r.files); err != nil {
 		return nil, err
 	}
+	// The head before the chain: a writer may commit and move it meanwhile, and
+	// a newer head over an older chain would look like a rollback.
+	if err = r.openState(); err != nil {
+		return nil, err
+	}
 	if r.chain, err = loadChain(ctx, st, r.files); err != nil {
 		return nil, err
 	}
 	if r.catalog, err = listPacks(ctx, st); err != nil {
 		return nil, err
 	}
+	r.bounds = memoryBounds{packs: packCacheSize, blocks: blockCacheSize, files: maxOpenPacks, tags: sliceTags}
 	r.reader = newReader(r)
 	r.reader.tree = r.tableSpots(kindTree)
 	r.reader.data = r.dataSpots
@@ -189,7 +203,8 @@ func openWith(ctx context.Context, st store.Store, creds []crypto.Credential, o 
 	for _, p := range r.chain.problems {
 		r.warn(p.Error())
 	}
-	return r, r.openState()
+	r.compareState()
+	return r, nil
 }
 
 // unlock tries the credentials on the key slots.
@@ -219,13 +234,11 @@ func (r *Repo) unlock(ctx context.Context, creds []crypto.Credential) error {
 // openState reads what this host remembers of the repository.
 func (r *Repo) openState() error {
 	if r.options.StateDir == "" && r.state == nil {
-		r.warnUnseen()
 		return nil
 	}
 	if r.state == nil {
 		dir, err := durable.OS(r.options.StateDir)
 		if errors.Is(err, fs.ErrNotExist) {
-			r.warnUnseen()
 			return nil // made by the first writer
 		}
 		if err != nil {
@@ -238,10 +251,14 @@ func (r *Repo) openState() error {
 		r.warn(err.Error())
 	}
 	r.damaged.Store(damaged)
-	r.head, err = readHead(r.state, r.id)
+	r.head, r.rollback = readHead(r.state, r.id)
+	return nil
+}
+
+// compareState says what follows from what this host remembers.
+func (r *Repo) compareState() {
 	switch {
-	case err != nil:
-		r.rollback = err
+	case r.rollback != nil:
 	case r.head == nil:
 		r.warnUnseen()
 	default:
@@ -250,7 +267,6 @@ func (r *Repo) openState() error {
 	if r.rollback != nil {
 		r.warn(fmt.Sprintf("opened read only: %v", r.rollback)) // which says how to accept it
 	}
-	return nil
 }
 
 // warnUnseen says that nothing is there to hold a repository's state against. An empty repository has none.
@@ -377,14 +393,14 @@ func (r *Repo) idKey(kind packKind) crypto.Key {
 	return r.keys.data
 }
 
-func (r *Repo) openPack(ctx context.Context, number uint32) (*pack, error) {
+func (rd *Reader) openPack(ctx context.Context, number uint32) (*pack, error) {
+	r := rd.repo
 	info, ok := r.catalog.alive(number)
 	if !ok {
 		return nil, fmt.Errorf("pack %d: %w: it was removed", number, ErrNotFound)
 	}
-	p, err := openPackFile(ctx, r.store, r.keys.pack, r.id, int64(r.config.PackSize), number, info)
+	p, err := readPack(rd.openPackFile(ctx, number, info), r.keys.pack, r.id, int64(r.config.PackSize), number, info)
 	if err == nil && p.trailer.header.epoch != r.config.KeyEpoch {
-		p.object.Close()
 		return nil, fmt.Errorf("pack %s: %w: it says key epoch %d, the repository has %d", info.id, ErrDamaged, p.trailer.header.epoch, r.config.KeyEpoch)
 	}
 	return p, err

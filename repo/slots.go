@@ -40,9 +40,9 @@ type storedSlot struct {
 }
 
 // listSlots reads all key slots, in the order of their names. A slot that can
-// not be used is in the list with its error; an error of the listing itself
-// is returned.
-func listSlots(ctx context.Context, st store.Store) ([]storedSlot, error) {
+// not be used, such as one of another repository, is in the list with its
+// error; an error of the listing itself is returned.
+func listSlots(ctx context.Context, st store.Store, repo crypto.RepoID) ([]storedSlot, error) {
 	objects, err := st.List(ctx, slotDir)
 	if err != nil {
 		return nil, err
@@ -55,7 +55,7 @@ func listSlots(ctx context.Context, st store.Store) ([]storedSlot, error) {
 		s := storedSlot{name: o.Name}
 		s.raw, s.err = readObject(ctx, st, o.Name, MaxSlotSize, nil)
 		if s.err == nil {
-			s.info, s.err = parseStoredSlot(o.Name, s.raw)
+			s.info, s.err = parseStoredSlot(o.Name, s.raw, repo)
 		}
 		if errors.Is(s.err, store.ErrNotExist) {
 			continue // removed between listing and reading
@@ -68,8 +68,8 @@ func listSlots(ctx context.Context, st store.Store) ([]storedSlot, error) {
 	return slots, nil
 }
 
-func parseStoredSlot(name string, raw []byte) (crypto.SlotInfo, error) {
-	info, err := crypto.ParseSlot(raw)
+func parseStoredSlot(name string, raw []byte, repo crypto.RepoID) (crypto.SlotInfo, error) {
+	info, err := crypto.CheckSlot(raw, repo)
 	if err != nil {
 		return crypto.SlotInfo{}, slotError(name, err)
 	}
@@ -112,7 +112,10 @@ func addSlot(ctx context.Context, st store.Store, repo crypto.RepoID, m *crypto.
 			return crypto.SlotInfo{}, err
 		}
 		// What is read back is what counts, defaults included.
-		if info, err = parseStoredSlot(slotName(info.ID), raw); err != nil {
+		if info, err = parseStoredSlot(slotName(info.ID), raw, repo); err != nil {
+			return crypto.SlotInfo{}, err
+		}
+		if err := proveSlot(raw, repo, m, s.credential); err != nil {
 			return crypto.SlotInfo{}, err
 		}
 		err = writeObject(ctx, st, slotName(info.ID), raw)
@@ -123,11 +126,25 @@ func addSlot(ctx context.Context, st store.Store, repo crypto.RepoID, m *crypto.
 	}
 }
 
+// proveSlot opens a slot that was just sealed, before it is stored: somebody
+// may remove another one because there is this one.
+func proveSlot(raw []byte, repo crypto.RepoID, m *crypto.MasterKey, c crypto.Credential) error {
+	got, err := crypto.OpenSlot(raw, repo, c)
+	if err != nil {
+		return fmt.Errorf("the key slot that was just made does not open, it is not stored (memory or processor at fault?): %v", err)
+	}
+	defer got.Wipe()
+	if got.Derive(crypto.PurposeConfig) != m.Derive(crypto.PurposeConfig) {
+		return errors.New("the key slot that was just made holds another key, it is not stored (memory or processor at fault?)")
+	}
+	return nil
+}
+
 // removeSlot removes the slot of that id, unless no other slot that can be
 // read would be left. It can not know whether anybody still has what opens
 // the others. The caller holds the writer's lock.
-func removeSlot(ctx context.Context, st store.Store, id uint32) error {
-	slots, err := listSlots(ctx, st)
+func removeSlot(ctx context.Context, st store.Store, repo crypto.RepoID, id uint32) error {
+	slots, err := listSlots(ctx, st, repo)
 	if err != nil {
 		return err
 	}
@@ -145,7 +162,7 @@ func removeSlot(ctx context.Context, st store.Store, id uint32) error {
 // slot. Each passphrase slot costs its argon2id; the newest is tried first.
 // crypto.ErrWrongKey when no slot opens; damaged slots are named beside it.
 func openSlots(ctx context.Context, st store.Store, repo crypto.RepoID, c crypto.Credential) (*crypto.MasterKey, crypto.SlotInfo, error) {
-	slots, err := listSlots(ctx, st)
+	slots, err := listSlots(ctx, st, repo)
 	if err != nil {
 		return nil, crypto.SlotInfo{}, err
 	}

@@ -110,11 +110,11 @@ func TestSlots_EachCredentialOpensTheSameMasterKey(t *testing.T) {
 func TestSlots_TheLastUsableOneStays(t *testing.T) {
 	s := newSlotTest(t)
 	first, _ := s.add(testNow)
-	if err := removeSlot(t.Context(), s.st, first); err == nil || !strings.Contains(err.Error(), "last") {
+	if err := removeSlot(t.Context(), s.st, s.id, first); err == nil || !strings.Contains(err.Error(), "last") {
 		t.Errorf("the only slot: got error %v", err)
 	}
 	second, cred := s.add(testNow)
-	if err := removeSlot(t.Context(), s.st, first+second); !errors.Is(err, ErrNotFound) {
+	if err := removeSlot(t.Context(), s.st, s.id, first+second); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a slot that is not there: got error %v, want ErrNotFound", err)
 	}
 	raw, err := readObject(t.Context(), s.st, slotName(first), MaxSlotSize, nil)
@@ -123,10 +123,10 @@ func TestSlots_TheLastUsableOneStays(t *testing.T) {
 	}
 	raw[100] ^= 1
 	s.overwrite(slotName(first), raw)
-	if err := removeSlot(t.Context(), s.st, second); err == nil {
+	if err := removeSlot(t.Context(), s.st, s.id, second); err == nil {
 		t.Error("the last slot that can be read was removed beside a damaged one")
 	}
-	if err := removeSlot(t.Context(), s.st, first); err != nil {
+	if err := removeSlot(t.Context(), s.st, s.id, first); err != nil {
 		t.Errorf("the damaged slot: %v", err)
 	}
 	if err := s.open(cred); err != nil {
@@ -196,7 +196,7 @@ func TestSlots_ThereIsAGreatestNumber(t *testing.T) {
 		t.Errorf("got error %v, want ErrWrongKey", err)
 	}
 	s.overwrite("keys/more", []byte("x"))
-	if _, err := listSlots(t.Context(), s.st); !errors.Is(err, ErrDamaged) {
+	if _, err := listSlots(t.Context(), s.st, s.id); !errors.Is(err, ErrDamaged) {
 		t.Errorf("too many objects: got error %v, want ErrDamaged", err)
 	}
 }

@@ -63,13 +63,14 @@ func IsSnapshotID(s string) bool {
 	return err == nil
 }
 
-// byCreation is the order of listings: by time of creation as the host's
-// clock had it, then by id. The chain, not the clock, says what came first.
+// byCreation is the order of listings: by time of creation, except that the
+// snapshots of one writer stand in the order of its chain. Else a clock that
+// was in the future once would leave an old snapshot the latest for years.
 func byCreation(a, b *Snapshot) int {
-	if c := a.CreatedAt.Compare(b.CreatedAt); c != 0 {
+	if c := a.order.Compare(b.order); c != 0 {
 		return c
 	}
-	return strings.Compare(a.ID, b.ID)
+	return comparePlaces(a.at, b.at)
 }
 
 // resolveSnapshot finds the snapshot that query names: "latest", an id, or

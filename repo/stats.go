@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"iter"
+	"math/bits"
 
 	"github.com/generalbots/backupd/crypto"
 )
@@ -32,112 +33,153 @@ type SnapshotStats struct {
 	Alone int64  `json:"alone_bytes"`
 }
 
+// owners of a chunk, beside the snapshots, which count from firstOwner.
+const (
+	ownerNone = iota
+	ownerShared
+	firstOwner
+)
+
 // Stats walks all live snapshots and says what each holds that no other does.
-// It takes four bytes of memory a chunk beside the tables. p may be nil.
+// A page that two snapshots share is read twice, however many share it. Memory
+// is three bits a chunk and as many as the number of snapshots has; six bytes a
+// tree page; and caches that do not grow with the repository. Where chunks are
+// missing, which check reports, the sums are off by as much. p may be nil.
 func (r *Repo) Stats(ctx context.Context, p *StatsProgress) (*Stats, error) {
-	snaps := r.Snapshots()
 	if p == nil {
 		p = new(StatsProgress)
 	}
-	p.TotalSnapshots.Store(int64(len(snaps)))
+	r.reader.close()
+	rd := newReader(r)
+	rd.bare = true
+	defer rd.close()
+	rd.data = noSpots
 	st := &Stats{Forgotten: len(r.Forgotten())}
-	// owner of each chunk, by its number: 0 nobody, i+1 snapshot i, shared.
-	const shared = ^uint32(0)
-	owners := make(map[uint32][]uint32) // by pack number, a slot for each chunk
+	var trees []uint32
 	numbers := r.catalog.all(0)
-	err := r.eachTrailer(ctx, numbers, func(n uint32, t *trailer) error {
-		owners[n] = make([]uint32, t.chunkCount())
-		st.Packs++
-		st.PackBytes += t.size
-		st.Blocks += int64(len(t.blocks) - 1)
-		st.Chunks += int64(t.chunkCount())
-		for i := range t.blocks {
-			b := &t.blocks[i]
-			switch b.codec {
-			case codecPad:
-				st.PadBytes += int64(b.sealed)
-				continue
-			case codecDelta:
-				st.DeltaBlocks++
-			}
-			st.ChunkBytes += int64(b.plain)
+	var deep [MaxDepth + 1][]uint32
+	err := rd.eachTrailer(ctx, numbers, func(n uint32, t *trailer) error {
+		st.count(t)
+		noteDepths(&deep, n, t)
+		if t.header.kind == kindTree {
+			trees = append(trees, n)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	own := func(kind packKind, id *crypto.ID, snap uint32) error {
-		p.Chunks.Add(1)
-		var buf [4]spot
-		spots, err := r.reader.candidates(ctx, kind, id, anyDepth, buf[:0])
-		if len(spots) == 0 {
-			return err // nil for a chunk that is missing: check reports it
-		}
-		e, err := r.reader.pack(ctx, spots[0].pack)
-		if err != nil {
-			return err
-		}
-		defer r.reader.packs.release(e)
-		t := e.val.trailer
-		list := owners[spots[0].pack]
-		at := t.blocks[spots[0].block].chunkAt + uint32(spots[0].chunk)
-		if list[at] == 0 {
-			list[at] = snap + 1
-		} else if list[at] != snap+1 {
-			list[at] = shared
-		}
-		return nil
+	deep[0] = numbers
+	pages, err := newPageTable(ctx, rd, trees, rd.eachTrailer)
+	if err != nil {
+		return nil, err
 	}
+	rd.tree = pages.spots
+	roll, err := newRoll(ctx, int(st.Chunks), r.bounds.tags, func(ctx context.Context, use func(uint32, *trailer) error) error {
+		return rd.eachTrailer(ctx, numbers, use)
+	})
+	if err != nil {
+		return nil, err
+	}
+	owners, err := r.findOwners(ctx, rd, roll, st, p)
+	if err != nil {
+		return nil, err
+	}
+	// The copy of lowest depth is the one in use, the others are dead.
+	seen := roll.set()
+	for d := range deep {
+		if err := rd.eachTrailer(ctx, deep[d], func(_ uint32, t *trailer) error {
+			for i := range t.blocks {
+				b := &t.blocks[i]
+				if int(b.depth) != d {
+					continue
+				}
+				for c := range uint32(b.chunks) {
+					id, length := t.chunk(b.chunkAt + c)
+					share := int64(b.sealed) * int64(length) / int64(b.plain)
+					n := roll.number(&id)
+					o := owners.get(n)
+					if seen.has(n) {
+						o = ownerNone
+					}
+					seen.set(n)
+					if o == ownerNone {
+						st.DeadBytes += share
+						continue
+					}
+					st.UsedBytes += share
+					if o >= firstOwner {
+						st.Snapshots[o-firstOwner].Alone += share
+					}
+				}
+			}
+			return nil
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return st, nil
+}
+
+// count adds what the trailer of a pack says of it.
+func (st *Stats) count(t *trailer) {
+	st.Packs++
+	st.PackBytes += t.size
+	st.Blocks += int64(len(t.blocks) - 1)
+	st.Chunks += int64(t.chunkCount())
+	for i := range t.blocks {
+		b := &t.blocks[i]
+		switch b.codec {
+		case codecPad:
+			st.PadBytes += int64(b.sealed)
+			continue
+		case codecDelta:
+			st.DeltaBlocks++
+		}
+		st.ChunkBytes += int64(b.plain)
+	}
+}
+
+// findOwners walks the snapshots and returns, by the number of a chunk, whose
+// it is. What hangs on a page is known to be owned likewise: it need not be
+// read for a snapshot that has it already, nor once it is shared.
+func (r *Repo) findOwners(ctx context.Context, rd *Reader, roll *roll, st *Stats, prog *StatsProgress) (packed, error) {
+	snaps := r.Snapshots()
+	prog.TotalSnapshots.Store(int64(len(snaps)))
+	owners := newPacked(max(1, roll.count), bits.Len(uint(len(snaps)+firstOwner)))
 	for i, s := range snaps {
-		ss := SnapshotStats{ID: s.ID, Files: s.Totals.Files, Bytes: s.Totals.BytesTotal}
-		for part := range s.Parts {
-			if len(s.Parts[part].Root) == 0 {
+		st.Snapshots = append(st.Snapshots, SnapshotStats{ID: s.ID, Files: s.Totals.Files, Bytes: s.Totals.BytesTotal})
+		mine := uint64(firstOwner + i)
+		own := func(id *crypto.ID) (news bool) {
+			prog.Chunks.Add(1)
+			n := roll.number(id)
+			switch owners.get(n) {
+			case mine, ownerShared:
+				return false
+			case ownerNone:
+				owners.put(n, mine)
+			default:
+				owners.put(n, ownerShared)
+			}
+			return true
+		}
+		for p := range s.Parts {
+			if len(s.Parts[p].Root) == 0 {
 				continue
 			}
-			root, err := r.Root(&s.Parts[part])
-			if err != nil {
-				return nil, err
-			}
-			var failed error
-			note := func(err error) {
-				if failed == nil {
-					failed = err
-				}
-			}
-			err = walkTree(ctx, r.reader, root.Dir,
-				func(id crypto.ID, _ pageKind) bool { note(own(kindTree, &id, uint32(i))); return failed == nil },
-				func(ref Ref) { note(own(kindData, &ref.ID, uint32(i))) })
-			if failed != nil {
-				err = failed
+			root, err := r.Root(&s.Parts[p])
+			if err == nil {
+				err = walkTree(ctx, rd, root.Dir,
+					func(id crypto.ID, _ pageKind) bool { return own(&id) || !rd.stored(ctx, &id) },
+					func(ref Ref) { own(&ref.ID) })
 			}
 			if err != nil {
-				return nil, err
+				return owners, err
 			}
 		}
-		st.Snapshots = append(st.Snapshots, ss)
-		p.Snapshots.Add(1)
+		prog.Snapshots.Add(1)
 	}
-	err = r.eachTrailer(ctx, numbers, func(n uint32, t *trailer) error {
-		for i := range t.blocks {
-			b := &t.blocks[i]
-			for c := range uint32(b.chunks) {
-				_, length := t.chunk(b.chunkAt + c)
-				share := int64(b.sealed) * int64(length) / int64(b.plain)
-				switch o := owners[n][b.chunkAt+c]; o {
-				case 0:
-					st.DeadBytes += share
-				case shared:
-					st.UsedBytes += share
-				default:
-					st.UsedBytes += share
-					st.Snapshots[o-1].Alone += share
-				}
-			}
-		}
-		return nil
-	})
-	return st, err
+	return owners, nil
 }
 
 // Diff yields what differs between two snapshots, part by part: those of the

@@ -7,5 +7,5 @@ import "sync/atomic"
 type StatsProgress struct {
 	Snapshots      atomic.Int64 // gone through
 	TotalSnapshots atomic.Int64
-	Chunks         atomic.Int64 // met in them, pages of trees included, each as often as it is named
+	Chunks         atomic.Int64 // met in them, pages of trees included, some many times
 }

@@ -51,7 +51,7 @@ func readTomb(ctx context.Context, st store.Store, keys *fileKeys, name string) 
 // small looks at the key slots and at what a gc has left: the next gc decides
 // anew, so a tomb is no fault, but a damaged one is.
 func (c *checker) small(ctx context.Context) error {
-	slots, err := listSlots(ctx, c.r.store)
+	slots, err := listSlots(ctx, c.r.store, c.r.id)
 	if err != nil {
 		return err
 	}

@@ -164,8 +164,8 @@ func decodeEntry(raw []byte, e *Entry) error {
 // decode reads all fields of an entry whose beginning was parsed before.
 func (r *RawEntry) decode(e *Entry) error {
 	setString(&e.Name, r.Name())
-	setString(&e.User, r.user())
-	setString(&e.Group, r.group())
+	setString(&e.User, r.User())
+	setString(&e.Group, r.Group())
 	*e = Entry{
 		Name: e.Name, Type: r.typ, Mode: r.mode, UID: r.uid, GID: r.gid, User: e.User, Group: e.Group,
 		Mtime: r.mtime, Ctime: r.ctime, Inode: r.inode, Device: r.device, Nlink: r.nlink, Size: r.size,

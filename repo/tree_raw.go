@@ -68,12 +68,14 @@ func (r *RawEntry) Nlink() uint32 { return r.nlink }
 // new Entry for each one that is kept. The error wraps ErrDamaged.
 func (r *RawEntry) Entry(e *Entry) error { return r.decode(e) }
 
-func (r *RawEntry) user() []byte {
+// User returns the name of the user, in place: it is valid as long as Name is.
+func (r *RawEntry) User() []byte {
 	d := treeDecoder{b: r.Bytes(), off: int(r.owners)}
 	return d.bytes(MaxNameLength)
 }
 
-func (r *RawEntry) group() []byte {
+// Group returns the name of the group, in place.
+func (r *RawEntry) Group() []byte {
 	d := treeDecoder{b: r.Bytes(), off: int(r.owners)}
 	d.bytes(MaxNameLength)
 	return d.bytes(MaxNameLength)

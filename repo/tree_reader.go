@@ -83,15 +83,29 @@ func (r *DirReader) open(ctx context.Context) {
 // count adds what e brings to the totals of its directory.
 func (r *DirReader) count(e *RawEntry) error {
 	files, size, reason := e.totals()
-	if reason == "" && (files > math.MaxUint64-r.files || size > math.MaxInt64-r.bytes) {
-		reason = "totals of a directory are too large"
-	}
 	if reason != "" {
 		return r.leaf.damaged(reason)
 	}
-	r.files += files
-	r.bytes += size
+	r.files = addFiles(r.files, files)
+	r.bytes = addBytes(r.bytes, size)
 	return nil
+}
+
+// addFiles and addBytes add up the totals of a directory. They stop at the
+// greatest number, which a few sparse files of eight exbibytes each reach: a
+// total is for people, and no reason to leave out a file.
+func addFiles(a, b uint64) uint64 {
+	if b > math.MaxUint64-a {
+		return math.MaxUint64
+	}
+	return a + b
+}
+
+func addBytes(a, b int64) int64 {
+	if b > math.MaxInt64-a {
+		return math.MaxInt64
+	}
+	return a + b
 }
 
 // totals returns what the entry brings to Files and Bytes of its directory.

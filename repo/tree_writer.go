@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"math/bits"
 )
 
@@ -111,16 +110,13 @@ func (d *DirWriter) addFrame(ctx context.Context, frame, name []byte, files uint
 	if len(d.levels) > 0 && bytes.Compare(name, d.levels[0].last) <= 0 {
 		return fmt.Errorf("%w: %q: names are not ascending", ErrInvalidEntry, name)
 	}
-	if files > math.MaxUint64-d.total.Files || size > math.MaxInt64-d.total.Bytes {
-		return fmt.Errorf("%w: %q: totals of the directory would be too large", ErrInvalidEntry, name)
-	}
 	if err := d.add(ctx, 0, frame, name, 1); err != nil {
 		d.err = err
 		return err
 	}
 	d.total.Entries++
-	d.total.Files += files
-	d.total.Bytes += size
+	d.total.Files = addFiles(d.total.Files, files)
+	d.total.Bytes = addBytes(d.total.Bytes, size)
 	return nil
 }
 

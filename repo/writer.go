@@ -34,7 +34,6 @@ type Writer struct {
 	// pending holds the ids of chunks that are on their way into a pack no
 	// index knows yet.
 	pending [pendingShards]pendingShard
-	hits    []atomic.Uint32 // by pack number: a chunk there was not stored again
 
 	failMu sync.Mutex // guards failed
 	failed error
@@ -72,7 +71,6 @@ func (r *Repo) NewWriter(ctx context.Context, o WriterOptions) (*Writer, error) 
 	for i := range w.pending {
 		w.pending[i].ids = make(map[crypto.ID]struct{})
 	}
-	w.hits = make([]atomic.Uint32, len(r.catalog.packs))
 	w.data, w.pages = w.newStream(kindData), w.newStream(kindTree)
 	var err error
 	if w.tree, err = w.newLane(kindTree); err != nil {
@@ -157,7 +155,6 @@ func (w *Writer) stored(ctx context.Context, kind packKind, id *crypto.ID) (bool
 			return false, err
 		}
 		if w.usable(ctx, n, block) {
-			w.hit(n)
 			return true, nil
 		}
 		// The index names one copy only. Another one may be good.
@@ -167,7 +164,6 @@ func (w *Writer) stored(ctx context.Context, kind packKind, id *crypto.ID) (bool
 	spots, err := w.r.reader.candidates(ctx, kind, id, anyDepth, buf[:0])
 	for _, s := range spots {
 		if w.usable(ctx, s.pack, uint32(s.block)) {
-			w.hit(s.pack)
 			return true, nil
 		}
 	}
@@ -185,12 +181,6 @@ func (w *Writer) usable(ctx context.Context, pack, block uint32) bool {
 	}
 	whole, err := w.r.reader.whole(ctx, blockKey{pack, block})
 	return err == nil && whole
-}
-
-func (w *Writer) hit(pack uint32) {
-	if int(pack) < len(w.hits) && w.hits[pack].Load() == 0 {
-		w.hits[pack].Store(1)
-	}
 }
 
 // Has tells whether all chunks of a content are stored. A run whose base may
@@ -260,27 +250,36 @@ func (w *Writer) Commit(ctx context.Context, m *Manifest) error {
 			return w.check(fmt.Errorf("internal error: a lane was not flushed before the commit, %d chunks are in no pack", n))
 		}
 	}
-	if err := w.confirmHits(ctx); err != nil {
+	if err := w.confirmPacks(ctx); err != nil {
 		return w.check(err)
 	}
 	w.done = true
 	return w.r.commitManifest(ctx, m)
 }
 
-// confirmHits is S0 of the write order: whatever deduplication relied on must
-// still be there when the manifest is written.
-func (w *Writer) confirmHits(ctx context.Context) error {
+// lease is a lock that its holder can lose, as when somebody removes its file
+// because it looks stale.
+type lease interface{ Held() error }
+
+// confirmPacks is S0 of the write order: whatever the snapshot relies on must
+// still be there when its manifest is written. That is not only what was not
+// stored again, but also what was taken over from the base without a look, and
+// what this run has published: nothing leads to that before the manifest, so
+// to a gc that took the lock for free it is garbage.
+func (w *Writer) confirmPacks(ctx context.Context) error {
+	if l, ok := w.r.writing.(lease); ok {
+		if err := l.Held(); err != nil {
+			return fmt.Errorf("the writer's lock was taken away while the backup ran; run it again: %w", err)
+		}
+	}
 	now, err := listPacks(ctx, w.r.store)
 	if err != nil {
 		return err
 	}
-	for n := range w.hits {
-		if w.hits[n].Load() == 0 {
-			continue
-		}
-		p := w.r.catalog.info(uint32(n))
-		if _, ok := now.at(p.key()); !ok {
-			return fmt.Errorf("pack %s was there when the backup began and is gone now; run the backup again: %w", p.id, ErrDamaged)
+	for _, n := range w.r.catalog.all(0) {
+		p := w.r.catalog.info(n)
+		if there, ok := now.at(p.key()); !ok || now.info(there).size != p.size {
+			return fmt.Errorf("pack %s was there while the backup ran and is gone or changed now; run the backup again: %w", p.id, ErrDamaged)
 		}
 	}
 	return nil

@@ -19,10 +19,16 @@ type sweeper interface {
 
 // lockForWriting takes the writer's lock and reads again what another writer
 // may have changed since the repository was opened.
-func (r *Repo) lockForWriting(ctx context.Context) (err error) {
+func (r *Repo) lockForWriting(ctx context.Context) error {
 	if r.rollback != nil {
 		return fmt.Errorf("%w: %w", ErrReadOnly, r.rollback)
 	}
+	return r.lockWriter(ctx, false)
+}
+
+// lockWriter is lockForWriting of a repository that may have gone back, when
+// its state is to be accepted.
+func (r *Repo) lockWriter(ctx context.Context, accept bool) (err error) {
 	if r.writing != nil {
 		return errors.New("internal error: the repository is being written already")
 	}
@@ -55,7 +61,7 @@ func (r *Repo) lockForWriting(ctx context.Context) (err error) {
 	if err := r.clearTombs(ctx); err != nil {
 		return err
 	}
-	if err := r.openStateForWriting(c); err != nil {
+	if err := r.openStateForWriting(c, accept); err != nil {
 		return err
 	}
 	r.mu.Lock()
@@ -68,33 +74,35 @@ func (r *Repo) lockForWriting(ctx context.Context) (err error) {
 	return nil
 }
 
-// openStateForWriting makes the state directory if need be and takes the
-// writer id from it. Without one every run is a writer of its own.
-func (r *Repo) openStateForWriting(c *chain) (err error) {
+// openStateForWriting makes the state directory if need be, reads again what
+// another process may have noted in it, and takes the writer id from it.
+// Without one every run is a writer of its own.
+func (r *Repo) openStateForWriting(c *chain, accept bool) (err error) {
 	if r.options.StateDir == "" && r.state == nil {
 		r.writer, err = newWriter()
 		return err
 	}
-	if r.state == nil {
-		err := durable.MakeRoot(r.options.StateDir)
-		if noSpace(err) {
-			r.notRemembered(err)
-			r.writer, err = newWriter()
-			return err
-		}
-		if err != nil {
-			return fmt.Errorf("state directory: %w", err)
-		}
-		dir, err := durable.OS(r.options.StateDir)
-		if err != nil {
-			return fmt.Errorf("state directory: %w", err)
-		}
-		r.state, r.stateDir = dir, dir
+	err = r.makeState()
+	if noSpace(err) {
+		r.notRemembered(err)
+		r.writer, err = newWriter()
+		return err
 	}
-	if r.head != nil {
-		if err := c.compareHead(r.head); err != nil {
-			return fmt.Errorf("%w: %w", ErrReadOnly, err)
-		}
+	if err != nil {
+		return err
+	}
+	if err := durable.SweepFiles(r.state, headName, writerName, packListName, damageName); err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	if err := r.followHead(c, accept); err != nil {
+		return err
+	}
+	if damaged, err := readDamage(r.state, r.id); err == nil {
+		r.damaged.Store(damaged)
+	} else {
+		r.mu.Lock()
+		r.warn(err.Error())
+		r.mu.Unlock()
 	}
 	r.writer, err = writerFor(r.state, c)
 	if noSpace(err) {
@@ -117,6 +125,42 @@ func (r *Repo) notRemembered(why error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.warn(fmt.Sprintf("the state directory has no space, so this host does not remember what was done now: %v; the repository has it all; make room there, until then it is not noticed should the repository go back to an older state", why))
+}
+
+// makeState opens the state directory, and makes it if it is missing.
+func (r *Repo) makeState() error {
+	if r.state != nil {
+		return nil
+	}
+	if err := durable.MakeRoot(r.options.StateDir); err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	dir, err := durable.OS(r.options.StateDir)
+	if err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	r.state, r.stateDir = dir, dir
+	return nil
+}
+
+// followHead compares the repository with the head as it is now: another
+// process with this state directory may have moved it since Open, and whoever
+// went by the older one would move it back.
+func (r *Repo) followHead(c *chain, accept bool) error {
+	h, err := readHead(r.state, r.id)
+	if accept && !errors.Is(err, errForeignState) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	}
+	if h != nil {
+		r.head = h
+	}
+	if err := c.compareHead(r.head); err != nil {
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	}
+	return nil
 }
 
 // unlockWriting ends what lockForWriting began.
@@ -206,9 +250,10 @@ func (r *Repo) record(ctx context.Context, ids []string, publish func(id string)
 
 // AcceptHead takes the repository as it is for its newest state, whatever
 // this host remembers of it.
+//
+// A state directory that remembers another repository is an error.
 func (r *Repo) AcceptHead(ctx context.Context) (err error) {
-	r.rollback, r.head = nil, nil
-	if err := r.lockForWriting(ctx); err != nil {
+	if err := r.lockWriter(ctx, true); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.unlockWriting()) }()
@@ -218,16 +263,17 @@ func (r *Repo) AcceptHead(ctx context.Context) (err error) {
 	if err := acceptHead(r.state, r.id, r.chain); err != nil {
 		return err
 	}
-	r.head, err = readHead(r.state, r.id)
+	h, err := readHead(r.state, r.id)
 	if err != nil {
 		return err
 	}
+	r.head, r.rollback = h, nil
 	return r.rememberPacks(nil)
 }
 
 // Keys lists the key slots that can be used.
 func (r *Repo) Keys(ctx context.Context) ([]crypto.SlotInfo, error) {
-	slots, err := listSlots(ctx, r.store)
+	slots, err := listSlots(ctx, r.store, r.id)
 	if err != nil {
 		return nil, err
 	}
@@ -267,5 +313,5 @@ func (r *Repo) RemoveKey(ctx context.Context, slot string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	return removeSlot(ctx, r.store, id)
+	return removeSlot(ctx, r.store, r.id, id)
 }

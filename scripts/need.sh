@@ -8,6 +8,7 @@ package() {
 	getfacl | setfacl) echo acl ;;
 	setcap | getcap) echo libcap2-bin ;;
 	borg) echo borgbackup ;;
+	bsdtar) echo libarchive-tools ;;
 	xz) echo xz-utils ;;
 	*) echo "$1" ;;
 	esac

@@ -134,8 +134,13 @@ func (p *program) withRepo(ctx context.Context, do func(*repo.Repo) error) (err 
 	if err != nil {
 		return err
 	}
+	state := p.state(id)
+	p.writes = []string{p.or(p.access.repo, "BACKUPD_REPO")}
+	if state != "" {
+		p.writes = append(p.writes, state)
+	}
 	stop := p.meter(2, func() reading { return reading{what: "opening the repository", measure: byTime} })
-	r, err := repo.Open(ctx, st, creds, repo.Options{StateDir: p.state(id), Program: "backupd " + version, Logger: slog.New(&talk{p: p})})
+	r, err := repo.Open(ctx, st, creds, repo.Options{StateDir: state, Program: "backupd " + version, Logger: slog.New(&talk{p: p})})
 	stop()
 	for _, c := range creds {
 		c.Wipe()

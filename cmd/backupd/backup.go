@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -42,14 +41,18 @@ func (p *program) backupCommand() *cobra.Command {
 		Use:   "backup PATH…",
 		Short: "Make a snapshot of files and directories",
 		Long: `Makes a snapshot of PATHs and prints its id, last on standard output. The path is kept: what was /a/b comes back as
-/a/b below the target of a restore. A PATH that is a symbolic link is stored as one.
+/a/b below the target of a restore. A PATH that is a symbolic link is stored as one; LINK/ is what it leads to.
 
 Every snapshot is complete. The type only says what is compared with: "incremental" with the latest snapshot of the
 same host and paths, "differential" with the latest full one; "full" trusts no metadata and reads everything.
 Without anything to compare with, the snapshot becomes a full one and says so.
 
+The file systems in which the kernel shows itself, such as /proc and /sys, are entered only when a PATH names them, and
+so are the repository itself and its state directory.
+
 Patterns of --exclude are those of gitignore: without a slash they match a name at any depth, with one the whole path.
-What could not be read, or changed while it was read, is listed, and the exit code is 3.`,
+What could not be read, or changed while it was read, is listed, and the exit code is 3. Standard input that can not be
+read to its end makes no snapshot; that the program before the pipe failed does not show there: see 'set -o pipefail'.`,
 		Example: `  backupd repo backup /etc /home --exclude '*.tmp'
   pg_dump app | backupd repo backup --stdin app.sql --tag nightly`,
 		RunE: func(cmd *cobra.Command, args []string) error { return p.backup(cmd, &f, args) },
@@ -79,6 +82,9 @@ func (p *program) backup(cmd *cobra.Command, f *backupFlags, args []string) erro
 	}
 	o := backup.Options{CreatedAt: time.Now(), Type: backup.Type(f.kind), Host: name, Tags: f.tags, DryRun: f.dryRun}
 	return p.withRepo(cmd.Context(), func(r *repo.Repo) error {
+		if files, ok := src.(*source.Files); ok {
+			files.Skip(p.writes...)
+		}
 		var prog backup.Progress
 		stop := p.backupMeter(cmd.Context(), r, src, o.Host, &part, &prog)
 		rep, err := backup.Run(cmd.Context(), r, []backup.Part{{Part: part, From: src}}, o, &prog)
@@ -128,7 +134,7 @@ func (p *program) source(cmd *cobra.Command, f *backupFlags, args []string) (sou
 		return usage(fmt.Sprintf("%d paths, at most %d: name a directory above them", len(paths), repo.MaxPaths))
 	}
 	for i := range paths {
-		abs, err := filepath.Abs(paths[i])
+		abs, err := absolute(paths[i])
 		if err != nil {
 			return nil, part, err
 		}

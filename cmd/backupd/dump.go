@@ -12,9 +12,10 @@ func (p *program) dumpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "dump ID|latest [PATH]",
 		Short: "Write a snapshot, or PATH of it, to standard output as tar",
-		Long: `Writes a tar archive (PAX, with extended attributes and hard links) to standard output. Names have no slash in front.
-Sockets, which tar does not know, are left out and listed, and the exit code is 3. --json has no meaning here: the archive is the data.`,
-		Example:           "  backupd repo dump latest /etc | tar x -C /tmp/back",
+		Long: `Writes a tar archive (PAX, with extended attributes, ACLs and hard links) to standard output. Names have no slash in
+front; holes of sparse files are written out as zeros. Sockets, which tar does not know, are left out and listed, and the exit code is 3. --json has no meaning here: the archive is the data.`,
+		Example: `  backupd repo dump latest /etc | tar x -C /tmp/back
+  backupd repo dump latest /etc | tar xp --acls --xattrs --xattrs-include='*' -C /tmp/back`,
 		Args:              cobra.RangeArgs(1, 2),
 		ValidArgsFunction: p.completeSnapshot,
 		RunE: func(cmd *cobra.Command, args []string) error {

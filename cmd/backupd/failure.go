@@ -94,8 +94,7 @@ func explain(ctx context.Context, err error) failure {
 		f.Code, f.Hint = refusal(refused)
 		return f
 	case errors.Is(context.Cause(ctx), errInterrupted):
-		return failure{Text: "interrupted", Code: exitInterrupted,
-			Hint: "the repository is sound and what was committed is in place; run the command again"}
+		return failure{Text: "interrupted; the repository is sound, and what was committed is in place", Code: exitInterrupted}
 	case errors.As(err, &wrong):
 		f.Mistakes = wrong.lines()
 		return f

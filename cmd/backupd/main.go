@@ -49,7 +49,7 @@ func run() int {
 	ctx, stop := interruptible(context.Background())
 	defer stop()
 	p := &program{
-		stdin: os.Stdin, stdout: bufio.NewWriterSize(os.Stdout, 64<<10), stderr: os.Stderr, env: os.Getenv,
+		stdin: os.Stdin, stdout: bufio.NewWriterSize(&output{ctx, os.Stdout}, 64<<10), stderr: os.Stderr, env: os.Getenv,
 	}
 	p.onScreen = term.IsTerminal(int(os.Stdout.Fd()))
 	if term.IsTerminal(int(os.Stderr.Fd())) {

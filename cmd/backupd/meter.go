@@ -90,9 +90,10 @@ type meter struct {
 	lastAt time.Time
 }
 
-// meter starts drawing what read tells. When standard error is no terminal nothing is drawn, ever. The result stops it.
+// meter starts drawing what read tells. When standard error is no terminal nothing is drawn, ever; nor where JSON
+// comes out on one, whose lines are not ours to break. The result stops it.
 func (p *program) meter(fd int, read func() reading) (stop func()) {
-	if p.terminal == nil {
+	if p.terminal == nil || p.json && p.onScreen {
 		return func() {}
 	}
 	m := &meter{w: p.terminal, fd: fd, read: read, start: time.Now(), quit: make(chan struct{})}

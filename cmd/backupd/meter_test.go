@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"log/slog"
 	"strings"
@@ -111,5 +112,22 @@ func TestTerminal_TalkWipesTheProgressLineAway(t *testing.T) {
 	want := "half" + "\r\x1b[K" + `warning: watch \x1b out (why: so)` + "\n" + "whole" + "\r\x1b[K"
 	if got := out.String(); got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Where data and talk are one screen, each line of data stands alone and is there at once.
+func TestRow_StandsInPlaceOfTheProgressLine(t *testing.T) {
+	var screen bytes.Buffer
+	p := &program{terminal: &terminal{w: &screen}, stdout: bufio.NewWriter(&screen), onScreen: true}
+	p.terminal.draw("half")
+	p.row("found %d", 1)
+	p.terminal.draw("whole")
+	if got, want := screen.String(), "half\r\x1b[Kfound 1\nwhole"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	p.onScreen = false
+	p.row("found %d", 2)
+	if got := screen.String(); strings.Contains(got, "found 2") {
+		t.Errorf("data for a file was not gathered: %q", got)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -275,5 +276,50 @@ func TestBackup_OfATreeThatMoves(t *testing.T) {
 	b.must("repo", "restore", "latest", b.path("src/still"), "--target", "back")
 	if digest(t, b.path("back"+b.path("src/still"))) != digest(t, b.path("src/still")) {
 		t.Error("what nobody touched came back changed")
+	}
+}
+
+// Who stops a command behind a pager that has seen enough gets the shell back, with one line and without a second signal.
+func TestSignals_EndACommandWhoseOutputNobodyReads(t *testing.T) {
+	b := newBench(t)
+	ok(t, os.Mkdir(b.path("src"), 0o755))
+	for i := range 3000 { // more than pipe and buffer hold
+		ok(t, os.WriteFile(b.path(fmt.Sprintf("src/%0200d", i)), []byte("x"), 0o600))
+	}
+	b.must("repo", "backup", "src")
+	empty := b.path("empty")
+	ok(t, os.Mkdir(empty, 0o755))
+	b.must("repo", "backup", "empty")
+	ids := strings.Fields(b.must("repo", "snapshots"))
+	ids = slices.DeleteFunc(ids, func(s string) bool { return !strings.HasPrefix(s, "backup-") })
+	if len(ids) < 2 {
+		t.Fatalf("got snapshots %q", ids)
+	}
+	whole, none := ids[0], ids[1]
+	if b.must("repo", "ls", none) > b.must("repo", "ls", whole) {
+		whole, none = none, whole
+	}
+	for _, args := range [][]string{{"ls", whole}, {"ls", whole, "--json"}, {"find", "0*"}, {"diff", none, whole}, {"dump", whole}} {
+		cmd := b.command(t.Context(), append([]string{"repo"}, args...)...)
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		out, err := cmd.StdoutPipe()
+		ok(t, err)
+		ok(t, cmd.Start())
+		if _, err := io.ReadFull(out, make([]byte, 1)); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, &said)
+		}
+		start := time.Now()
+		ok(t, cmd.Process.Signal(syscall.SIGINT))
+		got := exitCode(t, cmd.Wait()) // which reads nothing more
+		if took := time.Since(start); took > 10*time.Second {
+			t.Errorf("%v took %v to end", args, took)
+		}
+		if got != exitInterrupted {
+			t.Errorf("%v: got exit code %d, want %d", args, got, exitInterrupted)
+		}
+		if got := said.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "interrupted") {
+			t.Errorf("%v says %q, want one line", args, got)
+		}
 	}
 }

@@ -27,6 +27,8 @@ type program struct {
 	access  access // how to get at the repository
 	json    bool
 	printed bool // the JSON value is out
+
+	writes []string // directories of the repository that is open
 }
 
 // execute runs a command line and returns the exit code.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -92,14 +93,21 @@ func (p *program) restore(cmd *cobra.Command, f *restoreFlags, args []string) er
 			return err
 		}
 		var to *target.Directory
-		if !f.dryRun {
-			to, err = target.OpenDirectory(f.target, target.Options{Overwrite: mode, Privileged: os.Geteuid() == 0, NumericOwner: f.numericOwner})
-			if err != nil {
+		lands := target.Options{Overwrite: mode, Privileged: os.Geteuid() == 0, NumericOwner: f.numericOwner}
+		switch {
+		case !f.dryRun:
+			if to, err = target.OpenDirectory(f.target, lands); err != nil {
 				return err
 			}
 			defer to.Close()
-		} else {
-			p.sayOccupied(f)
+		case f.target != "":
+			o.View, err = target.OpenView(f.target, lands)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			if err == nil {
+				defer o.View.Close()
+			}
 		}
 		err = p.runRestore(cmd.Context(), r, m, to, o)
 		var gone *absent
@@ -125,22 +133,6 @@ func missing(ctx context.Context, r *repo.Repo, s *repo.Snapshot, paths []string
 	return otherwise
 }
 
-// sayOccupied warns that a dry run counts as if nothing were at the target yet.
-func (p *program) sayOccupied(f *restoreFlags) {
-	dir, err := os.Open(f.target)
-	if err != nil {
-		return // there is none yet
-	}
-	defer dir.Close()
-	if _, err := dir.ReadDir(1); err != nil {
-		return
-	}
-	fate := map[string]string{
-		"never": "would be left alone and listed", "if-changed": "would be replaced where it differs in size or time", "always": "would be replaced",
-	}[f.overwrite]
-	p.say("%s is not empty; this tells what would be restored if it were: what exists %s", printable(f.target), fate)
-}
-
 func matcher(cmd *cobra.Command, patterns []string) (restore.Match, error) {
 	if len(patterns) == 0 {
 		return nil, nil
@@ -155,16 +147,22 @@ func matcher(cmd *cobra.Command, patterns []string) (restore.Match, error) {
 // restoreValue is what --json prints of a restore: the report with lists that are always there and paths that lose nothing.
 type restoreValue struct {
 	*restore.Report
-	Existing []pathValue    `json:"existing"`
-	LeftOff  []problemValue `json:"left_off"`
-	Problems []problemValue `json:"problems"`
-	Notes    []string       `json:"notes"`
+	Existing     []pathValue    `json:"existing"`
+	WouldReplace []pathValue    `json:"would_replace"`
+	LeftOff      []problemValue `json:"left_off"`
+	Problems     []problemValue `json:"problems"`
+	Notes        []string       `json:"notes"`
 }
 
 func restoreOf(rep *restore.Report) restoreValue {
-	v := restoreValue{Report: rep, Existing: []pathValue{}, LeftOff: []problemValue{}, Problems: []problemValue{}, Notes: orEmpty(rep.Notes)}
+	v := restoreValue{
+		Report: rep, Existing: []pathValue{}, WouldReplace: []pathValue{}, LeftOff: []problemValue{}, Problems: []problemValue{}, Notes: orEmpty(rep.Notes),
+	}
 	for _, x := range rep.Existing {
 		v.Existing = append(v.Existing, pathOf(string(x)))
+	}
+	for _, x := range rep.WouldReplace {
+		v.WouldReplace = append(v.WouldReplace, pathOf(string(x)))
 	}
 	for _, x := range rep.LeftOff {
 		v.LeftOff = append(v.LeftOff, problemValue{pathOf(string(x.Path)), x.Op, x.Text})
@@ -185,7 +183,7 @@ func (p *program) runRestore(ctx context.Context, r *repo.Repo, m *repo.Manifest
 	})
 	rep, err := named(restore.Run(ctx, r, m, to, o, &prog))
 	stop()
-	if rep != nil {
+	if rep != nil && (err == nil || !o.DryRun) {
 		p.sayRestore(rep, o, err != nil)
 	}
 	if err != nil {
@@ -196,7 +194,7 @@ func (p *program) runRestore(ctx context.Context, r *repo.Repo, m *repo.Manifest
 			return err
 		}
 	}
-	if rep.ProblemCount+rep.ExistingCount > 0 {
+	if rep.ProblemCount > 0 || rep.ExistingCount > 0 && !rep.DryRun {
 		return errProblems
 	}
 	return nil
@@ -207,19 +205,23 @@ func (p *program) sayRestore(rep *restore.Report, o restore.Options, stopped boo
 		p.say("%s: %s: %s", printable(string(x.Path)), printable(x.Op), printable(x.Text))
 	}
 	p.sayMore(len(rep.Problems), rep.ProblemCount, "problems")
+	verb, left := "restored", "left alone"
+	if rep.DryRun {
+		verb, left = "would restore", "would be left alone"
+	}
 	for _, x := range rep.Existing[:min(len(rep.Existing), maxShown)] {
-		p.say("%s: left alone, it exists already", printable(string(x)))
+		p.say("%s: %s, it exists already", printable(string(x)), left)
 	}
 	p.sayMore(len(rep.Existing), rep.ExistingCount, "that exist already")
+	for _, x := range rep.WouldReplace[:min(len(rep.WouldReplace), maxShown)] {
+		p.say("%s: would be replaced", printable(string(x)))
+	}
+	p.sayMore(len(rep.WouldReplace), rep.WouldReplaceCount, "that would be replaced")
 	if rep.LeftOffCount > 0 {
 		p.say("left off, since it needs root: %s", countText(rep.LeftOffCount))
 		for _, x := range rep.LeftOff[:min(len(rep.LeftOff), maxShown)] {
 			p.say("  %s: %s", printable(string(x.Path)), printable(x.Text))
 		}
-	}
-	verb := "restored"
-	if rep.DryRun {
-		verb = "would restore"
 	}
 	what := []string{counted(rep.Files, "file"), counted(rep.Dirs, "directory")}
 	for _, kind := range []struct {
@@ -240,8 +242,11 @@ func (p *program) sayRestore(rep *restore.Report, o restore.Options, stopped boo
 	if rep.Identical > 0 {
 		p.say("%s the same already", countText(rep.Identical))
 	}
+	if rep.WouldReplaceCount > 0 {
+		p.say("%s among them would replace what exists", countText(rep.WouldReplaceCount))
+	}
 	if rep.ExistingCount > 0 {
-		p.say("%s left alone; --overwrite if-changed replaces what differs, always replaces all, or give an empty --target", countText(rep.ExistingCount))
+		p.say("%s %s; --overwrite if-changed replaces what differs, always replaces all, or give an empty --target", countText(rep.ExistingCount), left)
 	}
 	if o.Include != nil && rep.Files+rep.Dirs+rep.Symlinks+rep.Links+rep.Specials+rep.Identical+rep.ExistingCount == 0 {
 		p.say("nothing in the snapshot matches --include")

@@ -153,11 +153,11 @@ func sorted(paths [][]byte) [][]byte {
 }
 
 // unchanged decides whether a file can be taken over from the base unread:
-// nothing that lstat tells differs, and its change time is clearly before the
+// nothing that lstat tells differs, nor do the names of its owners, and its change time is clearly before the
 // base was begun. A change time in the future proves a clock that went back,
-// so the file is read.
+// and where change times say nothing no look is enough, so the file is read.
 func (x *run) unchanged(e *source.Entry, b *repo.RawEntry) bool {
-	if x.fresh || !sameStat(e, b) {
+	if x.fresh || e.Timeless || b.Ctime() == partialCtime || !x.sameStat(e, b) {
 		return false
 	}
 	settled := e.Ctime
@@ -167,10 +167,17 @@ func (x *run) unchanged(e *source.Entry, b *repo.RawEntry) bool {
 	return earlier(settled, x.base.before)
 }
 
+// partialCtime is the change time of an entry that was stored with a problem:
+// attributes that could not be read, content of no one moment. Such an entry is
+// no base, or the next run would take it over and say that all is well.
+var partialCtime = repo.Time{}
+
 // sameStat tells whether lstat says what the base has. The number of the
 // device is left out, since it may change with every boot; but files with
-// several names are told apart by it, so theirs must be of one boot.
-func sameStat(e *source.Entry, b *repo.RawEntry) bool {
+// several names are told apart by it, so theirs must be of one boot. The names
+// of the owners are what a restore goes by: an account that was renamed, or
+// whose number another has by now, changes nothing that lstat tells.
+func (x *run) sameStat(e *source.Entry, b *repo.RawEntry) bool {
 	if repo.Type(e.Type) != b.Type() {
 		return false
 	}
@@ -179,7 +186,12 @@ func sameStat(e *source.Entry, b *repo.RawEntry) bool {
 		e.UID != b.UID() || e.GID != b.GID() || e.Nlink != b.Nlink() {
 		return false
 	}
-	return e.Type != source.Regular || e.Size == b.Size() && (e.Nlink == 1 || e.Dev == b.Device())
+	oneInode := e.Type == source.Directory || e.Nlink == 1 || e.Dev == b.Device()
+	if !oneInode || e.Type == source.Regular && e.Size != b.Size() {
+		return false
+	}
+	user, group := x.src.Owner(e)
+	return user == string(b.User()) && group == string(b.Group())
 }
 
 func earlier(a, b source.Time) bool { return a.Sec < b.Sec || a.Sec == b.Sec && a.Nsec < b.Nsec }

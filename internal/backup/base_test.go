@@ -9,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/generalbots/backupd/internal/backup"
+	"github.com/generalbots/backupd/internal/source"
 	"github.com/generalbots/backupd/internal/store"
 	"github.com/generalbots/backupd/repo"
 )
@@ -239,6 +242,101 @@ func TestDeltaRoot_DepthGrowsWithTheLogarithm(t *testing.T) {
 	for n, d := range depth[:256] {
 		if d > 4+n/backup.MaxSkip {
 			t.Errorf("version %d lies %d deep", n, d)
+		}
+	}
+}
+
+// rebooted is a tree whose scan tells other device numbers, by booted, than those it is on.
+type rebooted struct{ *tree }
+
+const booted = 7
+
+func (s rebooted) Details(e *source.Entry) (source.Details, error) {
+	was := *e
+	was.Dev -= booted
+	return s.tree.Details(&was)
+}
+
+// Names of one inode are known by its device number, which a boot may change: taking over one name as it was and storing
+// another as it is now would make two of them, whatever they are.
+func TestRun_KeepsNamesOfOneInodeTogetherWhenTheDeviceNumberChanges(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Symlink("nowhere", dir+"/symlink"))
+	must(t, unix.Mkfifo(dir+"/fifo", 0o600))
+	must(t, os.Mkdir(dir+"/old", 0o755))
+	kinds := []string{"symlink", "fifo"}
+	for _, name := range kinds {
+		must(t, os.Link(dir+"/"+name, dir+"/old/"+name))
+	}
+	settle()
+	v := newVault(t, store.NewMem())
+	clean(t, v.run(t, newTree(t, dir), backup.Full))
+	must(t, os.Rename(dir+"/old", dir+"/new")) // changes no inode but the directory's
+	src := newTree(t, dir)
+	src.enter = func(e *source.Entry) { e.Dev += booted }
+	all := v.read(t, clean(t, v.run(t, rebooted{src}, backup.Incremental)))
+	for _, name := range kinds {
+		a, b := all[name], all["new/"+name]
+		if a.Inode != b.Inode || a.Device != b.Device || a.Nlink != 2 {
+			t.Errorf("%s: stored as %d:%d and %d:%d, %d names", name, a.Device, a.Inode, b.Device, b.Inode, a.Nlink)
+		}
+	}
+}
+
+// accounts is a tree whose owners have other names than this host gives them.
+type accounts struct {
+	*tree
+	user, group string
+}
+
+func (s accounts) Owner(*source.Entry) (user, group string) { return s.user, s.group }
+
+func (s accounts) named(d source.Details, err error) (source.Details, error) {
+	d.User, d.Group = s.user, s.group
+	return d, err
+}
+
+func (s accounts) Details(e *source.Entry) (source.Details, error) { return s.named(s.tree.Details(e)) }
+
+func (s accounts) Open(e *source.Entry) (source.File, error) {
+	f, err := s.tree.Open(e)
+	return accountsFile{f, s}, err
+}
+
+type accountsFile struct {
+	source.File
+	s accounts
+}
+
+func (f accountsFile) Details() (source.Details, error) { return f.s.named(f.File.Details()) }
+
+// A restore goes by names, so those of the base are not taken over when an account was renamed or its number given to
+// another; where they are the same, nothing is read.
+func TestRun_StoresTheNamesOwnersHaveNow(t *testing.T) {
+	dir := t.TempDir()
+	sample(t, dir)
+	settle()
+	v := newVault(t, store.NewMem())
+	clean(t, v.run(t, accounts{newTree(t, dir), "alice", "users"}, backup.Full))
+	for _, now := range []accounts{{user: "bob", group: "users"}, {user: "bob", group: "staff"}, {user: "bob"}, {user: "bob"}, {user: "alice", group: "users"}} {
+		was := v.run(t, accounts{newTree(t, dir), now.user, now.group}, backup.Incremental)
+		for name, f := range v.read(t, clean(t, was)) {
+			if f.User != now.user || f.Group != now.group {
+				t.Errorf("%s belongs to %q:%q, want %q:%q", name, f.User, f.Group, now.user, now.group)
+			}
+		}
+		o := options(backup.Incremental)
+		o.DryRun = true
+		for what, next := range map[string]accounts{"same": now, "renamed": {user: "carol"}} {
+			rep, err := v.try(t, t.Context(), accounts{newTree(t, dir), next.user, next.group}, o)
+			must(t, err)
+			if c := rep.Snapshot.Totals; (c.Changed > 0) != (what == "renamed") || c.Changed+c.Unchanged != c.Files {
+				t.Errorf("dry run over %s owners: %+v", what, c)
+			}
+		}
+		again := v.run(t, accounts{newTree(t, dir), now.user, now.group}, backup.Incremental)
+		if c := clean(t, again).Totals; c.BytesRead != 0 || c.Unchanged != c.Files {
+			t.Errorf("with the same names: %+v", c)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -224,7 +225,7 @@ func (b *builder) changed(it *item) error {
 	if it.entry.Type == source.Regular {
 		size = it.entry.Size
 	}
-	same := it.hasBase && sameStat(&it.entry, &it.base)
+	same := it.hasBase && b.sameStat(&it.entry, &it.base)
 	if b.tree != nil {
 		var e repo.Entry
 		toEntry(it, &e)
@@ -249,7 +250,8 @@ func (b *builder) changed(it *item) error {
 // before is in Progress already.
 func (b *builder) counted(it *item, size int64) {
 	b.counts.Files++
-	b.counts.BytesTotal += size
+	// A few sparse files of the greatest size are more than there are numbers.
+	b.counts.BytesTotal += min(size, math.MaxInt64-b.counts.BytesTotal)
 	b.prog.Files.Add(1)
 	b.prog.Bytes.Add(size - it.moved)
 }
@@ -262,7 +264,7 @@ func sameFile(e *repo.Entry, base *repo.RawEntry) bool {
 		e.UID != base.UID() || e.GID != base.GID() || base.Entry(&old) != nil {
 		return false
 	}
-	return e.Target == old.Target && e.Major == old.Major && e.Minor == old.Minor && e.Sparse == old.Sparse &&
+	return e.User == old.User && e.Group == old.Group && e.Target == old.Target && e.Major == old.Major && e.Minor == old.Minor && e.Sparse == old.Sparse &&
 		e.Content.Root == old.Content.Root && e.Content.Bytes == old.Content.Bytes &&
 		slices.Equal(e.Content.Inline, old.Content.Inline) && slices.Equal(e.Extents, old.Extents) &&
 		slices.EqualFunc(e.Xattrs, old.Xattrs, func(a, b repo.Xattr) bool { return a.Name == b.Name && string(a.Value) == string(b.Value) })
@@ -354,6 +356,9 @@ func toEntry(it *item, e *repo.Entry) {
 	}
 	if s.Type == source.Regular {
 		e.Size, e.Content, e.Sparse, e.Extents = it.size, it.content, it.sparse, it.extents
+	}
+	if it.partial {
+		e.Ctime = partialCtime
 	}
 	for _, x := range it.details.Xattrs {
 		e.Xattrs = append(e.Xattrs, repo.Xattr(x))

@@ -363,10 +363,11 @@ type synthetic struct {
 	content      func(name string) []byte
 	at           source.Time
 	seen         func(n int)
+	timeless     bool
 }
 
 func (s *synthetic) entry(ev source.Event, typ source.Type, name string, ino uint64) source.Entry {
-	e := source.Entry{Event: ev, Type: typ, Name: name, Mode: 0o644, Nlink: 1, Ino: ino, Mtime: s.at, Ctime: s.at}
+	e := source.Entry{Event: ev, Type: typ, Name: name, Mode: 0o644, Nlink: 1, Ino: ino, Mtime: s.at, Ctime: s.at, Timeless: s.timeless}
 	if typ == source.Regular {
 		e.Size = int64(len(s.content(name)))
 		e.Blocks = (e.Size + 511) / 512
@@ -399,6 +400,9 @@ func (s *synthetic) Scan(ctx context.Context) iter.Seq2[source.Entry, error] {
 
 func (s *synthetic) Details(*source.Entry) (source.Details, error) { return source.Details{}, nil }
 func (s *synthetic) Release(*source.Entry)                         {}
+
+// Owner has no names.
+func (s *synthetic) Owner(*source.Entry) (user, group string) { return "", "" }
 func (s *synthetic) Open(e *source.Entry) (source.File, error) {
 	return &memFile{Reader: bytes.NewReader(s.content(e.Name)), entry: *e}, nil
 }

@@ -75,6 +75,7 @@ func (x *run) readLarge(l *largeRead, it *item) error {
 	}
 	if x.movedOn(it, f) {
 		x.problem(it.path(), "read", errChanged)
+		it.partial = true
 	}
 	x.describe(it, f)
 	return nil

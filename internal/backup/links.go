@@ -16,6 +16,7 @@ type linked struct {
 	content repo.Content
 	extents []repo.Extent
 	sparse  bool
+	partial bool
 }
 
 // keepLink remembers what the first name of a file with several led to. Names
@@ -38,7 +39,7 @@ func (l *linked) take(it *item) {
 		return
 	}
 	l.read, l.entry, l.details, l.size = true, it.entry, it.details, it.size
-	l.content, l.extents, l.sparse = it.content, it.extents, it.sparse
+	l.content, l.extents, l.sparse, l.partial = it.content, it.extents, it.sparse, it.partial
 }
 
 // further makes a further name of a file that was read under another name. It
@@ -57,7 +58,7 @@ func (b *builder) further(it *item) error {
 		}
 	}
 	if l != nil && l.read && l.entry.Size == it.entry.Size && l.entry.Mtime == it.entry.Mtime && l.entry.Ctime == it.entry.Ctime {
-		it.size, it.content, it.details, it.extents, it.sparse = l.size, l.content, l.details, l.extents, l.sparse
+		it.size, it.content, it.details, it.extents, it.sparse, it.partial = l.size, l.content, l.details, l.extents, l.sparse, l.partial
 		return nil
 	}
 	if err := b.readLate(it); err != nil || it.failed {

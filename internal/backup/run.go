@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -71,6 +72,8 @@ const (
 	segmentBytes = 1 << 20 // of a large file that go to a worker at once
 	segmentQueue = 8 << 20 // bytes of segments that wait for the builder, of one large file
 	maxProblems  = 1000    // kept with their words; the rest is counted
+
+	maxProblemPath = 4096 // bytes kept of the path of a problem; the manifest has room for no more
 )
 
 // session is the state of one Run: what its parts share.
@@ -123,7 +126,8 @@ type run struct {
 // is no snapshot.
 //
 // An error means that there is no snapshot, with the exception that
-// repo.Writer.Commit names.
+// repo.Writer.Commit names. Input that can not be read a second time and
+// breaks off is one: source.ErrBrokenOff.
 func Run(ctx context.Context, r *repo.Repo, parts []Part, o Options, p *Progress) (*Report, error) {
 	if err := o.check(parts); err != nil {
 		return nil, err
@@ -240,6 +244,8 @@ func (x *session) problem(path []byte, op string, err error) {
 	defer x.mu.Unlock()
 	x.count++
 	if len(x.problems) < maxProblems {
+		// A path may have megabytes, and whoever can make one can make a thousand.
+		path = bytes.Clone(path[:min(len(path), maxProblemPath)])
 		x.problems = append(x.problems, repo.Problem{Path: path, Op: op, Text: err.Error()})
 	}
 }

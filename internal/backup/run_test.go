@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -164,6 +165,43 @@ func TestRun_TrustsOnlyChangeTimesThatProveSomething(t *testing.T) {
 				t.Errorf("read: got %v, want %v", got, c.read)
 			}
 		})
+	}
+}
+
+// Two images made to be reproducible agree in all that lstat tells, inode and
+// change time included, and may be mounted one after the other.
+func TestRun_TrustsNoChangeTimeOfAFileSystemThatKeepsNone(t *testing.T) {
+	for _, timeless := range []bool{true, false} {
+		v := newVault(t, store.NewMem())
+		image := func(version string) *synthetic {
+			return &synthetic{dirs: 1, perDir: 3, content: func(string) []byte { return []byte(version) }, at: source.Time{Sec: 1e9}, timeless: timeless}
+		}
+		clean(t, v.run(t, image("version 1"), backup.Full))
+		m := clean(t, v.run(t, image("version 2"), backup.Incremental))
+		for name, f := range v.read(t, m) {
+			if seen := string(f.data) == "version 2"; f.Type == repo.TypeRegular && seen != timeless {
+				t.Errorf("timeless %v: %s: got %q", timeless, name, f.data)
+			}
+		}
+	}
+}
+
+func TestRun_KeepsFilesOfTheGreatestSizeAndWhatComesAfterThem(t *testing.T) {
+	dir, err := os.MkdirTemp("/dev/shm", "greatest") // which knows such sizes, unlike ext4
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	for _, name := range []string{"a", "b", "c/d"} {
+		write(t, dir, name, nil)
+		must(t, os.Truncate(filepath.Join(dir, name), math.MaxInt64))
+	}
+	write(t, dir, "z", []byte("after them"))
+	settle()
+	v := newVault(t, store.NewMem())
+	for _, typ := range []backup.Type{backup.Full, backup.Incremental, backup.Full} {
+		m := clean(t, v.run(t, newTree(t, dir), typ))
+		if m.Totals.Files != 4 || m.Totals.BytesTotal != math.MaxInt64 {
+			t.Errorf("got %+v, want 4 files and the greatest total", m.Totals)
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ type item struct {
 	sparse  bool
 	failed  bool // left out of the snapshot, with a problem recorded
 	gone    bool // it vanished after it was listed: failed, and no problem
+	partial bool // stored with a problem, so no later run may take it over unread
 	large   *largeRead
 }
 

@@ -95,21 +95,99 @@ func TestRun_FileThatKeepsChangingIsReported(t *testing.T) {
 	}
 }
 
-func TestRun_FileThatIsReplacedWhileReadIsKeptAsItWasRead(t *testing.T) {
-	for _, what := range []func(path string){
-		func(path string) { must(t, os.Remove(path)) },
-		func(path string) {
-			must(t, os.WriteFile(path+".tmp", []byte("another file"), 0o644))
-			must(t, os.Rename(path+".tmp", path))
-		},
-	} {
-		v, m, _ := meddle(t, sizes[0], 1, func(path string) { settle(); what(path) })
-		if m.ProblemCount != 1 {
-			t.Errorf("got %d problems, want one:\n%s", m.ProblemCount, problems(m))
+func TestRun_FileThatVanishesWhileReadIsKeptAsItWasRead(t *testing.T) {
+	v, m, _ := meddle(t, sizes[0], 1, func(path string) { settle(); must(t, os.Remove(path)) })
+	if m.ProblemCount != 1 {
+		t.Errorf("got %d problems, want one:\n%s", m.ProblemCount, problems(m))
+	}
+	if got := v.read(t, m)["f"]; !bytes.Equal(got.data, random(1, sizes[0])) {
+		t.Errorf("got %d bytes, want those of the file that was opened", len(got.data))
+	}
+}
+
+func saveByRename(t *testing.T, path string) {
+	must(t, os.WriteFile(path+".tmp", []byte("another file"), 0o644))
+	must(t, os.Rename(path+".tmp", path))
+}
+
+func TestRun_FileThatIsReplacedWhileReadIsReadAnew(t *testing.T) {
+	v, m, dir := meddle(t, sizes[0], 1, func(path string) { settle(); saveByRename(t, path) })
+	v.wantTree(t, clean(t, m), dir)
+}
+
+// Between its listing and its reading lie up to thousands of entries: long
+// enough for any program that saves by rename.
+func TestRun_FileThatIsReplacedBeforeItIsReadIsThere(t *testing.T) {
+	for _, size := range sizes {
+		dir := t.TempDir()
+		write(t, dir, "f", random(1, size))
+		must(t, os.Link(filepath.Join(dir, "f"), filepath.Join(dir, "other name")))
+		v := newVault(t, store.NewMem())
+		src := newTree(t, dir)
+		src.enter = func(e *source.Entry) {
+			if e.Name == "f" {
+				saveByRename(t, filepath.Join(dir, "f"))
+			}
 		}
-		if got := v.read(t, m)["f"]; !bytes.Equal(got.data, random(1, sizes[0])) {
-			t.Errorf("got %d bytes, want those of the file that was opened", len(got.data))
+		m := clean(t, v.run(t, src, backup.Full))
+		v.wantTree(t, m, dir)
+		settle()
+		v.wantTree(t, clean(t, v.run(t, newTree(t, dir), backup.Incremental)), dir)
+	}
+}
+
+// half makes the attributes of some entries unreadable.
+type half struct {
+	*tree
+	broken bool
+}
+
+func (h *half) Details(e *source.Entry) (source.Details, error) {
+	d, err := h.tree.Details(e)
+	if h.broken && (e.Name == "dir" || e.Name == "link") {
+		err = errors.New("no attributes today")
+	}
+	return d, err
+}
+
+func (h *half) Open(e *source.Entry) (source.File, error) {
+	f, err := h.tree.Open(e)
+	if err == nil && h.broken && e.Name != "good" {
+		f = halfFile{f}
+	}
+	return f, err
+}
+
+type halfFile struct{ source.File }
+
+func (halfFile) Details() (source.Details, error) {
+	return source.Details{}, errors.New("no attributes today")
+}
+
+// An entry that is not whole must be tried again, and reported again, however
+// little the file changes: a run that says nothing vouches for everything.
+func TestRun_TakesNothingOverThatWasStoredWithAProblem(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "dir/small", []byte("small"))
+	write(t, dir, "dir/large", random(1, backup.LargeFile+1))
+	write(t, dir, "good", []byte("good"))
+	write(t, dir, "name1", []byte("names"))
+	must(t, os.Link(filepath.Join(dir, "name1"), filepath.Join(dir, "name2")))
+	must(t, os.Symlink("good", filepath.Join(dir, "link")))
+	settle()
+	v := newVault(t, store.NewMem())
+	for i, want := range []struct {
+		broken bool
+		read   int64
+	}{{true, backup.LargeFile + 15}, {true, backup.LargeFile + 11}, {false, backup.LargeFile + 11}, {false, 0}} {
+		m := v.run(t, &half{newTree(t, dir), want.broken}, backup.Incremental)
+		if got := m.ProblemCount > 0; got != want.broken {
+			t.Errorf("run %d: got %d problems, want some %v:\n%s", i, m.ProblemCount, want.broken, problems(m))
 		}
+		if m.Totals.BytesRead != want.read {
+			t.Errorf("run %d: read %d bytes, want %d", i, m.Totals.BytesRead, want.read)
+		}
+		v.wantTree(t, m, dir)
 	}
 }
 
@@ -388,5 +466,49 @@ func TestRun_TakesAStream(t *testing.T) {
 		if got := v.read(t, m)["dump.sql"]; !bytes.Equal(got.data, data[:n]) || got.Size != int64(n) || m.Totals.BytesTotal != int64(n) {
 			t.Errorf("%d bytes: got %d, a size of %d and %+v", n, len(got.data), got.Size, m.Totals)
 		}
+	}
+}
+
+// broken gives some bytes and then an error, as a pipe does whose other end is gone by force.
+type broken struct {
+	left int
+	err  error
+}
+
+func (r *broken) Read(p []byte) (int, error) {
+	n := min(r.left, len(p))
+	if n == 0 {
+		return 0, r.err
+	}
+	r.left -= n
+	return n, nil
+}
+
+// Half of a stream is no state of anything: no snapshot, lest it be the latest and the base of the next. One whose writer
+// closes it early is whole as far as anybody can tell.
+func TestRun_MakesNoSnapshotOfAStreamThatBreaksOff(t *testing.T) {
+	v := newVault(t, store.NewMem())
+	o := options(backup.Incremental)
+	o.Part.Source = "stdin"
+	stream := func(size int, end error) (*backup.Report, error) {
+		src, err := source.NewStream("dump", &broken{size, end})
+		must(t, err)
+		return v.try(t, t.Context(), src, o)
+	}
+	whole, err := stream(3<<20, io.EOF)
+	must(t, err)
+	if got := v.read(t, clean(t, whole.Snapshot))["dump"]; got.Size != 3<<20 {
+		t.Errorf("a whole stream: %d bytes", got.Size)
+	}
+	for _, size := range []int{0, 10, 3 << 20, 30 << 20} {
+		rep, err := stream(size, io.ErrUnexpectedEOF)
+		if err == nil || !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), "no snapshot was made") {
+			t.Errorf("broken off after %d bytes: %v, %v", size, rep, err)
+		}
+	}
+	r := v.open(t)
+	defer r.Close()
+	if snaps := r.Snapshots(); len(snaps) != 1 || snaps[0].ID != whole.Snapshot.ID {
+		t.Errorf("got %d snapshots, want the whole stream's", len(snaps))
 	}
 }

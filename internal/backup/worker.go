@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 
@@ -82,6 +83,7 @@ func (wk *worker) item(it *item) error {
 			return nil
 		}
 		wk.problem(it.path(), "read attributes", err)
+		it.partial = true
 		it.failed = it.entry.Type == source.Symlink && d.Target == ""
 	}
 	return nil
@@ -136,6 +138,7 @@ func (wk *worker) file(it *item) error {
 			// Nothing stands there that could be read once more: what was read
 			// is the best there is.
 			wk.problem(it.path(), "read", errChanged)
+			it.partial = true
 			break
 		}
 		f.Close()
@@ -160,11 +163,15 @@ func (x *run) open(it *item) source.File {
 }
 
 // sourceTrouble makes an error of the source the problem of the item; any
-// other ends the run.
+// other ends the run, and so does what can not be had a second time: a
+// snapshot without it would be the base of the next, and the latest.
 func (x *run) sourceTrouble(it *item, err error) error {
 	var trouble *sourceError
 	if !errors.As(err, &trouble) {
 		return err
+	}
+	if errors.Is(trouble.err, source.ErrBrokenOff) {
+		return fmt.Errorf("no snapshot was made: %w", trouble.err)
 	}
 	it.failed = true
 	x.problem(it.path(), "read", trouble.err)
@@ -184,6 +191,7 @@ func (x *run) movedOn(it *item, f source.File) bool {
 	now, err := f.Stat()
 	if err != nil {
 		x.problem(it.path(), "stat", err)
+		it.partial = true
 		return false
 	}
 	return now.Size != opened.Size || now.Mtime != opened.Mtime || now.Ctime != opened.Ctime
@@ -198,6 +206,7 @@ func (x *run) describe(it *item, f source.File) {
 	var err error
 	if it.details, err = f.Details(); err != nil {
 		x.problem(it.path(), "read attributes", err)
+		it.partial = true
 	}
 }
 

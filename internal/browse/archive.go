@@ -39,11 +39,12 @@ func (c content) fill(ctx context.Context, t *Tree, e *repo.Entry) error {
 	return t.Content(ctx, c, e)
 }
 
-// maxLinks bounds the hard-linked files of which names are still to come, a few
+// maxLinks bounds the hard-linked inodes of which names are still to come, a few
 // hundred bytes each. Beyond it names become files of their own.
 const maxLinks = 1 << 17
 
-// links knows the files with several names that an archive holds under one.
+// links knows what has several names, anything but directories, and is in an
+// archive under one.
 type links struct {
 	seed  maphash.Seed
 	files map[inode]link
@@ -64,7 +65,7 @@ func newLinks() links { return links{maphash.MakeSeed(), make(map[inode]link)} }
 
 // earlier returns the name under which a file is in the archive already.
 func (l *links) earlier(part int, e *repo.Entry) (name string, ok bool) {
-	if e.Nlink < 2 {
+	if e.Nlink < 2 || e.Type == repo.TypeDirectory {
 		return "", false
 	}
 	key := inode{part, e.Device, e.Inode}
@@ -83,14 +84,17 @@ func (l *links) earlier(part int, e *repo.Entry) (name string, ok bool) {
 // add notes a file that the archive now holds.
 func (l *links) add(part int, e *repo.Entry, name string) {
 	key := inode{part, e.Device, e.Inode}
-	if _, taken := l.files[key]; e.Nlink >= 2 && !taken && len(l.files) < maxLinks {
+	if _, taken := l.files[key]; e.Nlink >= 2 && e.Type != repo.TypeDirectory && !taken && len(l.files) < maxLinks {
 		l.files[key] = link{name, l.fingerprint(e), e.Nlink - 1}
 	}
 }
 
-// fingerprint tells two files apart that are not names of one.
+// fingerprint tells two entries apart that are not names of one inode.
 func (l *links) fingerprint(e *repo.Entry) uint64 {
 	type summary struct {
+		typ    repo.Type
+		device [2]uint32
+		target string
 		size   int64
 		mtime  repo.Time
 		chunks uint64
@@ -98,7 +102,7 @@ func (l *links) fingerprint(e *repo.Entry) uint64 {
 	}
 	h := maphash.Hash{}
 	h.SetSeed(l.seed)
-	maphash.WriteComparable(&h, summary{e.Size, e.Mtime, e.Content.Chunks, e.Content.Root})
+	maphash.WriteComparable(&h, summary{e.Type, [2]uint32{e.Major, e.Minor}, e.Target, e.Size, e.Mtime, e.Content.Chunks, e.Content.Root})
 	for i := range e.Content.Inline {
 		h.Write(e.Content.Inline[i].ID[:])
 	}

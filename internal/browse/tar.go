@@ -10,12 +10,13 @@ import (
 	"github.com/generalbots/backupd/repo"
 )
 
-// maxExtended bounds the names and attributes of one entry of a tar archive, in
-// bytes: readers, this language's among them, refuse more than a MiB of them.
-const maxExtended = 1<<20 - 64<<10
+// paxRoom is how many bytes the records of a PAX header may have: package tar, like
+// other readers, takes no more than a mebibyte, and a writer that was asked for
+// more writes nothing any more.
+const paxRoom = 1<<20 - 4096
 
 // Tar writes what is at a path, with everything below, as a tar archive (PAX, with
-// extended attributes and hard links). Names have no slash in front. Sparse files
+// extended attributes, ACLs and hard links). Names have no slash in front. Sparse files
 // are written out, holes as zeros. What tar can not express is left out, and told
 // to problem, as is what one part hides of another. ErrNoPath comes before
 // anything is written; after any other error the archive has no end. p may be nil.
@@ -49,9 +50,6 @@ func (a *tarball) add(name string, part int, e *repo.Entry) error {
 	switch e.Type {
 	case repo.TypeRegular:
 		h.Typeflag, h.Size = tar.TypeReg, e.Size
-		if first, ok := a.links.earlier(part, e); ok {
-			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
-		}
 	case repo.TypeDirectory:
 		h.Typeflag, h.Name = tar.TypeDir, h.Name+"/"
 	case repo.TypeSymlink:
@@ -66,38 +64,53 @@ func (a *tarball) add(name string, part int, e *repo.Entry) error {
 		a.problem(name, "a "+TypeName(e.Type)+" can not be written to tar")
 		return nil
 	}
-	if h.Typeflag != tar.TypeLink { // the attributes of a link are those of its file
+	if first, ok := a.links.earlier(part, e); ok {
+		// The attributes of a link are those of what it is one to.
+		h.Typeflag, h.Linkname, h.Size, h.Devmajor, h.Devminor = tar.TypeLink, first, 0, 0, 0
+	} else {
 		a.attributes(h, name, e)
 	}
-	if ok, err := a.header(h, name); !ok || h.Typeflag != tar.TypeReg {
+	ok, err := a.header(h, name)
+	if !ok || h.Typeflag == tar.TypeLink {
 		return err
 	}
-	if err := (content{a.w, a.p}).fill(a.ctx, a.t, e); err != nil {
-		return err
+	if h.Typeflag == tar.TypeReg {
+		if err := (content{a.w, a.p}).fill(a.ctx, a.t, e); err != nil {
+			return err
+		}
 	}
 	a.links.add(part, e, h.Name)
 	return nil
 }
 
-// attributes adds the extended attributes, as many as fit.
+// attributes adds the extended attributes, ACLs as text too.
 func (a *tarball) attributes(h *tar.Header, name string, e *repo.Entry) {
-	room := maxExtended - len(h.Name) - len(h.Linkname)
 	for _, x := range e.Xattrs {
-		room -= len(x.Name) + len(x.Value)
-		if strings.Contains(x.Name, "=") || room < 0 {
+		if strings.Contains(x.Name, "=") {
 			a.problem(name, "extended attribute "+x.Name+" can not be written to tar")
 			continue
 		}
 		h.PAXRecords["SCHILY.xattr."+x.Name] = string(x.Value)
+		if text := aclText(x.Value); text != "" && paxACL[x.Name] != "" {
+			h.PAXRecords[paxACL[x.Name]] = text
+		}
 	}
 }
 
-// header writes a header. That tar can not express one is a problem of its entry
-// alone.
-func (a *tarball) header(h *tar.Header, name string) (ok bool, err error) {
-	if len(h.Name)+len(h.Linkname) > maxExtended {
-		a.problem(name, "the path is too long for tar")
+// header writes a header. One that tar can not express is a problem of this entry
+// alone, which then is not written.
+func (a *tarball) header(h *tar.Header, name string) (written bool, err error) {
+	size := len(h.Name) + len(h.Linkname)
+	if size > paxRoom {
+		a.problem(name, "its path is too long for tar")
 		return false, nil
+	}
+	for k, v := range h.PAXRecords {
+		size += len(k) + len(v) + len("1234567 =\n")
+	}
+	if size > paxRoom {
+		a.problem(name, "its extended attributes are too long for tar, and left out")
+		clear(h.PAXRecords)
 	}
 	for _, s := range []string{h.Name, h.Linkname, h.Uname, h.Gname} {
 		if !utf8.ValidString(s) {

@@ -1,16 +1,28 @@
 package durable
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"io/fs"
+	"path"
+	"strings"
 )
 
-// tmpSuffix makes the temporary name of WriteFile and ReplaceFile.
-const tmpSuffix = ".tmp"
+// A temporary name of WriteFile and ReplaceFile is that of the file, "-",
+// tmpRandom bytes in hexadecimal and tmpSuffix.
+const (
+	tmpRandom = 8
+	tmpSuffix = ".tmp"
+)
+
+// sweptAttempts is how often a file is written again whose temporary name
+// somebody swept away.
+const sweptAttempts = 3
 
 // WriteFile publishes data under name, durable when it returns. fs.ErrExist when
-// the name is taken. The temporary name is name.tmp beside it; what a crash left
-// there is removed first, so only one caller at a time may write a name.
+// the name is taken. The temporary name beside it is drawn at random, so any
+// number of callers may write one name; SweepFiles removes what a crash left.
 func WriteFile(f FS, name string, data []byte) error {
 	return writeFile(f, name, data, (*Temp).Publish)
 }
@@ -22,20 +34,53 @@ func ReplaceFile(f FS, name string, data []byte) error {
 }
 
 func writeFile(f FS, name string, data []byte, publish func(*Temp, string) error) error {
-	if err := f.Unlink(name + tmpSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	for attempt := 1; ; attempt++ {
+		swept, err := writeOnce(f, name, data, publish)
+		if !swept || attempt == sweptAttempts {
+			return err
+		}
 	}
-	t, err := CreateTemp(f, name+tmpSuffix, int64(len(data)))
+}
+
+// writeOnce tells whether it failed because the temporary file was gone.
+func writeOnce(f FS, name string, data []byte, publish func(*Temp, string) error) (swept bool, err error) {
+	var r [tmpRandom]byte
+	rand.Read(r[:])
+	t, err := CreateTemp(f, name+"-"+hex.EncodeToString(r[:])+tmpSuffix, int64(len(data)))
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer t.Discard()
 	if len(data) > 0 {
 		if _, err := t.WriteAt(data, 0); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return publish(t, name)
+	err = publish(t, name)
+	return errors.Is(err, fs.ErrNotExist), err
+}
+
+// SweepFiles removes the temporary files that crashes of WriteFile and
+// ReplaceFile of these names left. One that is being written is written again.
+func SweepFiles(f FS, names ...string) error {
+	for _, name := range names {
+		dir, base := split(name)
+		list, err := f.ReadDir(dir)
+		if err != nil {
+			return err
+		}
+		for _, info := range list {
+			r, ok := strings.CutPrefix(info.Name, base+"-")
+			r, isTmp := strings.CutSuffix(r, tmpSuffix)
+			if _, err := hex.DecodeString(r); !ok || !isTmp || err != nil || len(r) != 2*tmpRandom || !info.Mode.IsRegular() {
+				continue
+			}
+			if err := f.Unlink(path.Join(dir, info.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // ReadFile returns the contents of name, which must not be longer than limit

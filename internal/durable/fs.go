@@ -69,7 +69,8 @@ type FS interface {
 	// Lock takes a lock on the file name, which is made when it is missing. It
 	// never waits: *HeldError when another holder is in the way, in this process
 	// or another one. An exclusive holder leaves owner in the file for others to
-	// read. The lock ends with Close or with the process.
+	// read. The lock ends with Close or with the process. Where the lock can be
+	// lost before that, the result has a method Held() error, which tells so.
 	Lock(name string, mode LockMode, owner string) (io.Closer, error)
 	// Close releases what the tree itself holds. The caller has closed the files
 	// and locks, and no call is running.

@@ -327,9 +327,9 @@ func (o *OSFS) Statfs() (Space, error) {
 	if err != nil {
 		return Space{}, &fs.PathError{Op: "statfs", Path: ".", Err: err}
 	}
-	unit := st.Frsize
+	unit := int64(st.Frsize) // of 32 bits on some machines
 	if unit == 0 {
-		unit = st.Bsize
+		unit = int64(st.Bsize)
 	}
 	return Space{Free: blocks(st.Bavail, unit), Total: blocks(st.Blocks, unit)}, nil
 }

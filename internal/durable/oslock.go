@@ -43,7 +43,7 @@ func (o *OSFS) Lock(name string, mode LockMode, owner string) (io.Closer, error)
 			if mode == Exclusive {
 				writeOwner(fd, owner)
 			}
-			lock = &osLock{fd: fd, mode: mode}
+			lock = &osLock{fs: o, name: name, fd: fd, mode: mode}
 			return nil
 		}
 		return unix.ESTALE
@@ -124,9 +124,23 @@ func sameFile(fd, dir int, base string) bool {
 }
 
 type osLock struct {
+	fs   *OSFS
+	name string
 	fd   int
 	mode LockMode
 	once sync.Once
+}
+
+// Held returns an error when the lock excludes nobody any more, because its file
+// was removed or replaced: whoever comes next locks another one. It is called
+// before Close.
+func (l *osLock) Held() error {
+	return l.fs.within("lock", l.name, func(dir int, base string) error {
+		if !sameFile(l.fd, dir, base) {
+			return unix.ESTALE
+		}
+		return nil
+	})
 }
 
 // Close empties the file before it lets go, so that the text of one owner is

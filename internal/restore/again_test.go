@@ -73,6 +73,73 @@ func TestRun_LinksToWhatAnEarlierRunRestored(t *testing.T) {
 	}
 }
 
+// What is no regular file keeps its names together too: in one run, over several, and without what it never was.
+func TestRun_LinksWhatIsNoRegularFile(t *testing.T) {
+	src := filepath.Join(scratch(t), "src")
+	write(t, src, map[string]string{"a/": "", "b/": ""})
+	must(t, os.Symlink("../nowhere", src+"/a/symlink"))
+	must(t, unix.Mkfifo(src+"/a/fifo", 0o620))
+	must(t, unix.Mknod(src+"/a/socket", unix.S_IFSOCK|0o660, 0))
+	kinds := []string{"symlink", "fifo", "socket"}
+	if os.Geteuid() == 0 {
+		must(t, unix.Mknod(src+"/a/char", unix.S_IFCHR|0o640, int(unix.Mkdev(1, 3))))
+		must(t, unix.Mknod(src+"/a/block", unix.S_IFBLK|0o600, int(unix.Mkdev(7, 99))))
+		kinds = append(kinds, "char", "block")
+	}
+	for _, kind := range kinds {
+		must(t, os.Link(src+"/a/"+kind, src+"/b/"+kind))
+	}
+	stamp(t, src)
+	f := newRepo(t)
+	m := f.backup(t, src)
+	want := snapshotOf(t, src)
+	out := scratch(t)
+	rep := into(t, f.Repo, m, out, restore.Options{})
+	wantClean(t, rep)
+	wantSame(t, want, snapshotOf(t, out+src))
+	if n := uint64(len(kinds)); rep.Links != n || rep.Symlinks+rep.Specials != n {
+		t.Errorf("got %d links, %d symlinks and %d specials of %d inodes with two names", rep.Links, rep.Symlinks, rep.Specials, n)
+	}
+	if dry := into(t, f.Repo, m, scratch(t), restore.Options{DryRun: true}); dry.Links != rep.Links || dry.Specials != rep.Specials {
+		t.Errorf("a dry run foresees %d links and %d specials, there were %d and %d", dry.Links, dry.Specials, rep.Links, rep.Specials)
+	}
+	for _, overwrite := range []target.Overwrite{target.Never, target.IfChanged, target.Always} {
+		// One name alone, and the others of it later.
+		out := scratch(t)
+		wantClean(t, into(t, f.Repo, m, out, restore.Options{Paths: paths(src + "/b")}))
+		was := inode(t, out+src+"/b/fifo")
+		if rep := into(t, f.Repo, m, out, restore.Options{Overwrite: overwrite}); rep.ProblemCount > 0 {
+			t.Errorf("mode %d: %+v", overwrite, rep.Problems)
+		}
+		for _, kind := range kinds {
+			if a, b := inode(t, out+src+"/a/"+kind), inode(t, out+src+"/b/"+kind); a != b && overwrite != target.Never {
+				t.Errorf("mode %d: %s has become two", overwrite, kind)
+			}
+		}
+		if overwrite == target.Never && inode(t, out+src+"/b/fifo") != was {
+			t.Error("what was there was changed")
+		}
+		// The first name is there, another is missing.
+		must(t, os.RemoveAll(out+src+"/b"))
+		if rep := into(t, f.Repo, m, out, restore.Options{Overwrite: overwrite}); rep.ProblemCount > 0 {
+			t.Errorf("mode %d, again: %+v", overwrite, rep.Problems)
+		}
+		for _, kind := range kinds {
+			if inode(t, out+src+"/a/"+kind) != inode(t, out+src+"/b/"+kind) {
+				t.Errorf("mode %d, again: %s has become two", overwrite, kind)
+			}
+		}
+		// The first name is something else by now: a copy, and a word about it.
+		must(t, unix.Chmod(out+src+"/a/fifo", 0o604))
+		must(t, os.RemoveAll(out+src+"/b"))
+		rep := into(t, f.Repo, m, out, restore.Options{Overwrite: overwrite})
+		copied := problemOf(rep, src+"/b/fifo") != ""
+		if same := inode(t, out+src+"/a/fifo") == inode(t, out+src+"/b/fifo"); same == copied || copied != (overwrite != target.Always) {
+			t.Errorf("mode %d: linked %v, reported %v", overwrite, same, rep.Problems)
+		}
+	}
+}
+
 // A run that was cancelled is completed by the next one with the default
 // overwriting, directories and their times included.
 func TestRun_IsCompletedByTheNextAfterACancel(t *testing.T) {

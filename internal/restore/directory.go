@@ -15,6 +15,8 @@ type dir struct {
 	depth  int
 	entry  repo.Entry
 	folder *target.Folder // nil until it is made, which the plan does
+	wanted bool           // asked for itself, and not only on the way to what is
+	view   *target.View   // of a dry run, where it is there already
 	ready  bool           // made, or counted in a dry run
 	denied bool           // it could not be made, which was reported
 	left   atomic.Int64   // what is in it and not done, and one while the plan is in it
@@ -56,9 +58,7 @@ func (x *run) makeDir(d *dir) (ok bool) {
 		case at.denied:
 			return false
 		case x.target == nil:
-			if at.depth > target.MaxDepth {
-				err = target.ErrDepth
-			}
+			err = x.foreseeDir(at)
 		case at.parent == nil:
 			at.folder = x.target.Root()
 		default:
@@ -91,6 +91,9 @@ func (x *run) makeDir(d *dir) (ok bool) {
 // itself is: it gets its metadata, and the one above it may be done as well.
 func (x *run) release(d *dir) {
 	for ; d != nil && d.left.Add(-1) == 0; d = d.parent {
+		if d.view != nil && d.parent != nil {
+			_ = d.view.Close() // nothing was written through it
+		}
 		if d.folder == nil || x.ctx.Err() != nil {
 			return
 		}
@@ -100,12 +103,14 @@ func (x *run) release(d *dir) {
 
 func (x *run) finishDir(d *dir) {
 	// Nothing comes into d any more, so its time stays as it is set here.
-	if d.folder.Made() || d.parent != nil && x.opts.Overwrite != target.Never {
+	if d.folder.Made() || d.wanted && x.opts.Overwrite != target.Never {
 		problems, err := d.folder.Finish(metaOf(&d.entry))
 		if err != nil {
 			x.problem(d.path(""), "finish directory", err)
 		}
-		x.incomplete(d.path(""), problems)
+		if len(problems) > 0 {
+			x.incomplete(d.path(""), problems)
+		}
 	}
 	if d.parent != nil {
 		x.mu.Lock()

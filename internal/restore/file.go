@@ -2,6 +2,7 @@ package restore
 
 import (
 	"errors"
+	"math"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -15,7 +16,7 @@ type file struct {
 	dir   *dir
 	part  int
 	entry repo.Entry
-	link  *link // of a regular file that has more names
+	link  *link // of what has more names
 	later bool  // one of those, not the first
 
 	left    atomic.Int32 // chunks that have not landed, and one while the plan is at it
@@ -171,7 +172,9 @@ func (x *run) complete(f *file) {
 		if err != nil {
 			break
 		}
-		x.incomplete(f.path(), problems)
+		if len(problems) > 0 {
+			x.incomplete(f.path(), problems)
+		}
 		f.state = done
 		x.made(f)
 		if x.again != nil {
@@ -206,7 +209,7 @@ func (x *run) made(f *file) {
 		switch f.entry.Type {
 		case repo.TypeRegular:
 			r.Files++
-			r.Bytes += f.entry.Size
+			r.Bytes += min(f.entry.Size, math.MaxInt64-r.Bytes)
 		case repo.TypeSymlink:
 			r.Symlinks++
 		default:

@@ -131,14 +131,7 @@ func snapshotOf(t testing.TB, root string) map[string]string {
 		case unix.S_IFREG:
 			b, err := os.ReadFile(p)
 			must(t, err)
-			line += fmt.Sprintf(" size %d nlink %d sum %x", st.Size, st.Nlink, sha256.Sum256(b))
-			if st.Nlink > 1 {
-				if other, ok := first[st.Ino]; ok {
-					line += " link to " + other
-				} else {
-					first[st.Ino] = rel
-				}
-			}
+			line += fmt.Sprintf(" size %d sum %x", st.Size, sha256.Sum256(b))
 		case unix.S_IFLNK:
 			to, err := os.Readlink(p)
 			must(t, err)
@@ -146,7 +139,16 @@ func snapshotOf(t testing.TB, root string) map[string]string {
 		case unix.S_IFCHR, unix.S_IFBLK:
 			line += fmt.Sprintf(" device %d", st.Rdev)
 		}
-		seen[rel] = line + xattrsOf(t, p)
+		line += xattrsOf(t, p)
+		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			line += fmt.Sprintf(" nlink %d", st.Nlink)
+			if other, ok := first[st.Ino]; ok {
+				line += " link to " + other
+			} else {
+				first[st.Ino] = rel
+			}
+		}
+		seen[rel] = line
 	}
 	return seen
 }

@@ -246,7 +246,7 @@ func TestRun_TellsOnceOfADirectoryInTheWay(t *testing.T) {
 	}
 }
 
-// A tree deeper than a file system takes is restored as far as it goes.
+// A tree deeper than the format allows is restored as far as it may go.
 func TestRun_EndsWhereATreeIsTooDeep(t *testing.T) {
 	f := newRepo(t)
 	m := f.forge(t, func(fg *forger) []*repo.Entry {

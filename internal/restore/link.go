@@ -17,17 +17,18 @@ import (
 // about 300 bytes each.
 const maxLinks = 1 << 17
 
-// inode names a file that has several names.
+// inode names what has several names: anything but a directory.
 type inode struct {
 	part        int
 	device, num uint64
 }
 
-// link is such a file: the first of its names is restored as a file, the
-// others are made links to it as soon as that is done.
+// link is that: the first of its names is restored, the others are made links
+// to it as soon as that is done.
 type link struct {
 	content uint64 // of the first; what differs is another file with a number used again
 	seen    uint32 // names; of the plan
+	stays   bool   // in a dry run: the first name would be left alone
 
 	mu       sync.Mutex // guards what follows
 	resolved bool
@@ -78,15 +79,18 @@ func fingerprint(e *repo.Entry) uint64 {
 	h := fnv.New64a()
 	var b [8]byte
 	put := func(v uint64) { binary.LittleEndian.PutUint64(b[:], v); h.Write(b[:]) }
+	put(uint64(e.Type))
 	put(uint64(e.Size))
 	put(uint64(e.Mtime.Sec))
 	put(uint64(e.Mtime.Nsec))
+	put(uint64(e.Major)<<32 | uint64(e.Minor))
 	put(e.Content.Chunks)
 	put(uint64(e.Content.Level))
 	h.Write(e.Content.Root[:])
 	for i := range e.Content.Inline {
 		h.Write(e.Content.Inline[i].ID[:])
 	}
+	h.Write([]byte(e.Target))
 	return h.Sum64()
 }
 
@@ -119,8 +123,11 @@ func (x *run) linkNow(f *file, made *target.Made) {
 		return
 	}
 	if made == nil {
-		// Only for a name that is missing is it worth to read what the first one holds.
-		if f.link.first != nil && x.begin(f) != nil {
+		switch {
+		case f.link.first == nil:
+		case f.entry.Type != repo.TypeRegular:
+			made = x.adopt(f.link)
+		case x.begin(f) != nil: // only for a name that is missing is it worth to read what the first one holds
 			if made = x.adopt(f.link); made != nil {
 				x.unbegin(f)
 			}
@@ -147,13 +154,17 @@ func (x *run) linkNow(f *file, made *target.Made) {
 	x.handled(f)
 }
 
-// adopt gives the file that stood under the first name already, when it is in every respect what would have been
+// adopt gives what stood under the first name already, when it is in every respect what would have been
 // restored there: as it is after a restore that died between two names of a file, or one that left some names alone.
 func (x *run) adopt(l *link) *target.Made {
 	l.adopted.Do(func() {
 		f := l.first
 		made, fd, err := f.dir.folder.Existing(f.entry.Name, f.entry.Size, metaOf(&f.entry))
 		if err != nil {
+			return
+		}
+		if fd < 0 {
+			l.found = made
 			return
 		}
 		in := os.NewFile(uintptr(fd), string(f.path()))
@@ -177,9 +188,20 @@ func (x *run) unbegin(f *file) {
 	f.w, f.state = nil, fresh
 }
 
+var errCopied = errors.New("restored as a file of its own, not as another name of one that is there already or can not be linked to")
+
 // copyWhole restores a further name as a file of its own, chunk after chunk:
-// the first name was left as it stood, or the file system can not link.
+// the first name was left as it stood and is not what it was, or the file system can not link. The
+// bytes are right then, but writing to one name no longer reaches the others,
+// so it is a problem.
 func (x *run) copyWhole(f *file) {
+	if f.entry.Type != repo.TypeRegular {
+		if made, _ := x.place(f); made != nil {
+			x.problem(f.path(), "link", errCopied)
+		}
+		x.handled(f)
+		return
+	}
 	f.open.Lock()
 	f.prepare()
 	f.open.Unlock()
@@ -206,4 +228,10 @@ func (x *run) copyWhole(f *file) {
 		}
 	}
 	x.drop(f)
+	f.open.Lock()
+	copied := f.state == done
+	f.open.Unlock()
+	if copied {
+		x.problem(f.path(), "link", errCopied)
+	}
 }

@@ -27,13 +27,17 @@ type Options struct {
 	Exclude Match
 	// Overwrite is the mode the target was opened with. It decides here only
 	// about directories that are there already: with target.Never they keep
-	// their metadata. The target itself keeps its own in every mode, unless it
-	// was made for this restore. What a restore made that died does not count
+	// their metadata. In every mode so do those that only lie on the way to what
+	// Paths and Include ask for, and the target itself, unless they were made
+	// for this restore. What a restore made that died does not count
 	// as there already.
 	Overwrite target.Overwrite
 	// DryRun makes the plan and nothing else: the report says what would be
-	// restored if nothing were there yet. The target may be nil.
+	// restored. The target may be nil.
 	DryRun bool
+	// View is where a dry run looks at what is there already, opened with the
+	// options that the target would be opened with. Nil is as if nothing were.
+	View *target.View
 	// Verify reads every file again after it was written and compares it with
 	// the ids of its chunks.
 	Verify bool

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/generalbots/backupd/internal/target"
 	"github.com/generalbots/backupd/repo"
 )
 
@@ -281,7 +282,7 @@ func (pl *plan) exclude(cands []found) {
 }
 
 func (pl *plan) directory(at *frame, cands []found, below *selection, matched bool) error {
-	d := &dir{parent: at.dir, depth: at.dir.depth + 1}
+	d := &dir{parent: at.dir, depth: at.dir.depth + 1, wanted: below == nil && matched}
 	d.left.Store(1)
 	f := frame{dir: d, sel: below, matched: matched}
 	for i := range cands {
@@ -299,10 +300,11 @@ func (pl *plan) directory(at *frame, cands []found, below *selection, matched bo
 		}
 		f.heads = append(f.heads, head{part: c.part, rd: pl.rd.Dir(e.Dir)})
 	}
-	if len(f.heads) == 0 || len(pl.frames) > repo.MaxTreeDepth {
+	if len(f.heads) == 0 || d.wanted && !pl.makeDir(d) {
 		return nil
 	}
-	if below == nil && matched && !pl.makeDir(d) {
+	if d.depth > repo.MaxTreeDepth {
+		pl.problem(d.path(""), "list", target.ErrDepth)
 		return nil
 	}
 	pl.names = append(pl.names, d.entry.Name)

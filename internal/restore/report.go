@@ -37,6 +37,10 @@ type Report struct {
 	// Existing were left alone because something stands under their name.
 	Existing      []Path `json:"existing,omitempty"`
 	ExistingCount uint64 `json:"existing_count"`
+	// WouldReplace is, in a dry run, what stands where something else would be
+	// put; Existing and Identical count there what would be left alone.
+	WouldReplace      []Path `json:"would_replace,omitempty"`
+	WouldReplaceCount uint64 `json:"would_replace_count"`
 	// LeftOff is what needs privileges this run did not have: setuid bits,
 	// devices, capabilities, trusted attributes.
 	LeftOff      []Problem `json:"left_off,omitempty"`

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,8 +12,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/generalbots/backupd/internal/backup"
 	"github.com/generalbots/backupd/internal/restore"
+	"github.com/generalbots/backupd/internal/source"
 	"github.com/generalbots/backupd/internal/target"
+	"github.com/generalbots/backupd/repo"
 )
 
 // plantAllKinds makes one of everything a file system has. What only root may
@@ -35,6 +39,7 @@ func plantAllKinds(t testing.TB, root string) {
 	must(t, os.Link(root+"/medium", root+"/d/medium link"))
 	must(t, os.Link(root+"/medium", root+"/zz medium link"))
 	must(t, os.Link(root+"/empty", root+"/d/e/empty link"))
+	linked := []string{"absolute", "fifo", "socket"}
 
 	sparse, err := os.Create(root + "/sparse")
 	must(t, err)
@@ -59,6 +64,7 @@ func plantAllKinds(t testing.TB, root string) {
 		must(t, unix.Mknod(root+"/char", unix.S_IFCHR|0o640, int(unix.Mkdev(1, 3))))
 		must(t, unix.Mknod(root+"/block", unix.S_IFBLK|0o600, int(unix.Mkdev(7, 99))))
 		must(t, unix.Setxattr(root+"/small", "trusted.secret", []byte("t"), 0))
+		linked = append(linked, "char", "block")
 		must(t, os.Lchown(root+"/absolute", 12, 34))
 		must(t, os.Lchown(root+"/d/e", 1000, 2000))
 		must(t, os.Lchown(root+"/medium", 4000000000, 7))
@@ -67,6 +73,10 @@ func plantAllKinds(t testing.TB, root string) {
 		must(t, unix.Setxattr(root+"/sgid", "security.capability", []byte("\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), 0))
 		must(t, unix.Chmod(root+"/suid", 0o4755))
 		must(t, unix.Chmod(root+"/d", 0o3771))
+	}
+	for _, name := range linked { // which is not for regular files alone
+		must(t, os.Link(root+"/"+name, root+"/d/"+name+" link"))
+		must(t, os.Link(root+"/"+name, root+"/zz "+name+" link"))
 	}
 	must(t, unix.Chmod(root+"/small", 0o000))
 	if os.Geteuid() != 0 {
@@ -102,7 +112,11 @@ func TestRun_BringsBackAllKinds(t *testing.T) {
 	rep := into(t, f.reopen(t), m, out, restore.Options{Verify: true})
 	wantClean(t, rep)
 	wantSame(t, want, snapshotOf(t, out+src))
-	if rep.Links != 3 || rep.Verified != rep.Files {
+	links := uint64(3 + 2*3)
+	if os.Geteuid() == 0 {
+		links += 2 * 2 // devices
+	}
+	if rep.Links != links || rep.Verified != rep.Files {
 		t.Errorf("got %d links, %d of %d files verified", rep.Links, rep.Verified, rep.Files)
 	}
 	var st unix.Stat_t
@@ -157,8 +171,15 @@ func TestRun_OverItselfWritesNothing(t *testing.T) {
 	must(t, os.Remove(out+src+"/d/medium link"))
 	must(t, os.Remove(out+src+"/fifo"))
 	rep = into(t, f.Repo, m, out, restore.Options{Overwrite: target.IfChanged, Verify: true})
-	if rep.Files != 2 || rep.Specials != 1 || rep.ProblemCount > 0 {
+	if rep.Files != 2 || rep.Links != 3 || rep.Specials != 0 || rep.ProblemCount > 0 {
 		t.Errorf("if-changed after changes: %+v", rep)
+	}
+	// What could only be linked to something that was left alone is there, but no link: that is not how it was.
+	must(t, os.Remove(out+src+"/zz medium link"))
+	must(t, os.Chmod(out+src+"/medium", 0o604)) // left alone, as size and time are the same, but no longer what it was
+	rep = into(t, f.Repo, m, out, restore.Options{Overwrite: target.IfChanged, Verify: true})
+	if rep.Files != 1 || rep.ProblemCount != 1 || rep.Problems[0].Op != "link" || rep.Problems[0].Path != restore.Path(src+"/zz medium link") {
+		t.Errorf("if-changed after a further name went: %+v", rep)
 	}
 	rep = into(t, f.Repo, m, out, restore.Options{Overwrite: target.Always, Verify: true})
 	wantClean(t, rep)
@@ -263,4 +284,59 @@ func TestRun_CutsWhatIsLargeIntoWindows(t *testing.T) {
 	out := filepath.Join(scratch(t), "out")
 	wantClean(t, into(t, f.Repo, m, out, restore.Options{}))
 	wantSame(t, snapshotOf(t, src), snapshotOf(t, out+src))
+}
+
+// What a backup takes a restore gives back, however deep, and what is deeper the backup says that it leaves out.
+func TestRun_RestoresAsDeepAsABackupGoes(t *testing.T) {
+	dir := scratch(t)
+	defer exec.Command("rm", "-rf", dir).Run() // with fewer descriptors than what testing removes with
+	src := dir + "/src"
+	above := strings.Count(src, "/") // directories above what is in it, the root not counted
+	bottom := repo.MaxTreeDepth - 1 - above
+	dig := func(root string, depth int, last func(fd int)) {
+		fd, err := unix.Open(root, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		must(t, err)
+		for range depth {
+			if err := unix.Mkdirat(fd, "d", 0o755); err != unix.EEXIST {
+				must(t, err)
+			}
+			next, err := unix.Openat(fd, "d", unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			must(t, err)
+			must(t, unix.Close(fd))
+			fd = next
+		}
+		last(fd)
+		must(t, unix.Close(fd))
+	}
+	must(t, os.Mkdir(src, 0o755))
+	dig(src, bottom, func(fd int) { must(t, unix.Symlinkat("the bottom", fd, "link")) })
+	f := newRepo(t)
+	m := f.backup(t, src)
+	if m.Totals.Dirs != repo.MaxTreeDepth || m.Totals.Files != 1 {
+		t.Errorf("the snapshot has %d directories and %d files", m.Totals.Dirs, m.Totals.Files)
+	}
+	out := dir + "/out"
+	rep := into(t, f.Repo, m, out, restore.Options{})
+	wantClean(t, rep)
+	if rep.Dirs != repo.MaxTreeDepth || rep.Symlinks != 1 {
+		t.Errorf("restored %d directories and %d links", rep.Dirs, rep.Symlinks)
+	}
+	dig(out+src, bottom, func(fd int) {
+		buf := make([]byte, 100)
+		n, err := unix.Readlinkat(fd, "link", buf)
+		if err != nil || string(buf[:n]) != "the bottom" {
+			t.Errorf("at the bottom: %q, %v", buf[:n], err)
+		}
+	})
+
+	dig(src, bottom+1, func(fd int) {})
+	s, err := source.NewFiles(source.FilesOptions{Paths: []string{src}})
+	must(t, err)
+	part := repo.Part{Source: "files", Kind: "files", Profile: "files", Paths: [][]byte{[]byte(src)}}
+	deeper, err := backup.Run(t.Context(), f.Repo, []backup.Part{{Part: part, From: s}}, backup.Options{Type: backup.Full, Host: "here"}, new(backup.Progress))
+	must(t, err)
+	if p := deeper.Snapshot.Problems; len(p) != 1 || !strings.Contains(p[0].Text, "nested deeper") {
+		t.Errorf("one level more: %+v", p)
+	}
+	wantClean(t, into(t, f.Repo, deeper.Snapshot, dir+"/again", restore.Options{}))
 }

@@ -138,7 +138,7 @@ func TestReport_HasStableNames(t *testing.T) {
 	must(t, err)
 	const want = `{"snapshot":"","status":"","dry_run":false,"started_at":"0001-01-01T00:00:00Z","finished_at":"0001-01-01T00:00:00Z",` +
 		`"files":0,"dirs":0,"links":0,"symlinks":0,"specials":0,"bytes":0,"verified":0,"identical":0,"excluded":0,` +
-		`"existing":["/a\\xffb/ü�"],"existing_count":0,"left_off":[{"path":"","op":"","text":""}],"left_off_count":0,` +
+		`"existing":["/a\\xffb/ü�"],"existing_count":0,"would_replace_count":0,"left_off":[{"path":"","op":"","text":""}],"left_off_count":0,` +
 		`"problems":[{"path":"/p","op":"read","text":"t"}],"problem_count":0,"damaged":0}`
 	if string(b) != want {
 		t.Errorf("got  %s\nwant %s", b, want)
@@ -172,6 +172,34 @@ func TestRun_MergesDirectories(t *testing.T) {
 		}
 		if got := string(readAll(t, out+src+"/a/1")); got != content || len(rep.Existing) != existing {
 			t.Errorf("mode %d: a/1 holds %q, existing %q", mode, got, rep.Existing)
+		}
+	}
+}
+
+// Who asks for one file has not asked for the mode /home had back then.
+func TestRun_LeavesAloneTheDirectoriesOnTheWay(t *testing.T) {
+	src := plantPlain(t)
+	must(t, os.Chmod(src+"/a", 0o711))
+	must(t, os.Chmod(src+"/a/b", 0o711))
+	f := newRepo(t)
+	m := f.backup(t, src)
+	for name, o := range map[string]restore.Options{
+		"a path":   {Paths: paths(src + "/a/b")},
+		"included": {Include: glob("b")},
+	} {
+		for _, mode := range []target.Overwrite{target.IfChanged, target.Always} {
+			out := scratch(t)
+			write(t, out+src, map[string]string{"a/b/3": "mine"})
+			for _, d := range []string{"/a", "/a/b"} {
+				must(t, os.Chmod(out+src+d, 0o750))
+			}
+			o.Overwrite = mode
+			wantClean(t, into(t, f.Repo, m, out, o))
+			for d, want := range map[string]os.FileMode{"/a": 0o750, "/a/b": 0o711} {
+				if st, err := os.Stat(out + src + d); err != nil || st.Mode().Perm() != want {
+					t.Errorf("%s, mode %d: %s has %v, want %o", name, mode, d, st.Mode(), want)
+				}
+			}
 		}
 	}
 }

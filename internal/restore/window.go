@@ -126,7 +126,7 @@ func (pl *plan) file(f *file) error {
 	f.dir.left.Add(1)
 	f.left.Store(1) // the plan's
 	pl.win.entries++
-	if f.entry.Type != repo.TypeRegular || pl.linked(f) || f.entry.Content.Chunks == 0 {
+	if pl.linked(f) || f.entry.Type != repo.TypeRegular || f.entry.Content.Chunks == 0 {
 		pl.win.plain = append(pl.win.plain, f)
 	} else {
 		if f.entry.Content.Chunks > 1 {
@@ -198,32 +198,4 @@ func (x *run) eachRef(c *repo.Content, use func(repo.Ref, int64) error) error {
 		}
 		off += int64(ref.Len)
 	}
-}
-
-// foresee counts what would be restored, and finds chunks that no pack has.
-func (pl *plan) foresee(f *file) error {
-	e := &f.entry
-	defer pl.prog.Files.Add(1)
-	defer pl.prog.Bytes.Add(e.Size)
-	if e.Type != repo.TypeRegular {
-		pl.made(f)
-		return nil
-	}
-	if pl.linked(f) {
-		pl.count(func(r *Report) { r.Links++ })
-		return nil
-	}
-	err := pl.eachRef(&e.Content, func(ref repo.Ref, _ int64) error {
-		_, err := pl.rd.Locate(pl.ctx, ref.ID)
-		return err
-	})
-	if pl.ctx.Err() != nil {
-		return context.Cause(pl.ctx)
-	}
-	if err != nil {
-		pl.problem(f.path(), "read", err)
-		return nil
-	}
-	pl.made(f)
-	return nil
 }

@@ -96,18 +96,33 @@ func (wk *worker) plain(f *file) {
 	if wk.ctx.Err() != nil {
 		return
 	}
-	e := &f.entry
-	if e.Type == repo.TypeRegular {
-		if f.later {
-			wk.linkLater(f)
-		} else {
-			wk.drop(f)
-		}
-		return
+	switch {
+	case f.later:
+		wk.linkLater(f)
+	case f.entry.Type == repo.TypeRegular:
+		wk.drop(f)
+	default:
+		wk.special(f)
 	}
-	meta := metaOf(e)
+}
+
+// special restores what is no more than an inode.
+func (x *run) special(f *file) {
+	made, kept := x.place(f)
+	if f.link != nil {
+		if kept {
+			f.link.first = f
+		}
+		x.resolve(f.link, made)
+	}
+	x.handled(f)
+}
+
+// place makes a link, pipe, socket or device. It gives what was made, or kept
+// when what stands there stays.
+func (x *run) place(f *file) (made *target.Made, kept bool) {
 	place := f.dir.folder.Symlink
-	switch e.Type {
+	switch f.entry.Type {
 	case repo.TypeFIFO:
 		place = f.dir.folder.Fifo
 	case repo.TypeSocket:
@@ -115,20 +130,20 @@ func (wk *worker) plain(f *file) {
 	case repo.TypeCharDevice, repo.TypeBlockDevice:
 		place = f.dir.folder.Device
 	}
-	problems, err := place(e.Name, meta)
+	made, problems, err := place(f.entry.Name, metaOf(&f.entry))
 	switch {
 	case err == nil:
-		absent := false
-		for _, p := range problems {
-			absent = absent || p.Kind == target.ProblemDevice
+		if len(problems) > 0 {
+			x.incomplete(f.path(), problems)
 		}
-		wk.incomplete(f.path(), problems)
-		if !absent {
-			wk.made(f)
+		if made != nil {
+			x.made(f)
 		}
-	case wk.kept(f.path(), err) || wk.fatal(err):
+	case x.kept(f.path(), err):
+		return nil, true
+	case x.fatal(err):
 	default:
-		wk.problem(f.path(), "create", err)
+		x.problem(f.path(), "create", err)
 	}
-	wk.handled(f)
+	return made, false
 }

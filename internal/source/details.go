@@ -21,6 +21,15 @@ const (
 	maxXattrTotal = 1 << 20  // bytes of all names and values
 )
 
+// Owner is described at [Source].
+func (f *Files) Owner(e *Entry) (user, group string) {
+	if e.dir == nil {
+		return "", ""
+	}
+	s := e.dir.scan
+	return s.owners.user(e.UID), s.owners.group(e.GID)
+}
+
 // Details is described at [Source].
 func (f *Files) Details(e *Entry) (Details, error) {
 	var d Details
@@ -28,7 +37,7 @@ func (f *Files) Details(e *Entry) (Details, error) {
 		return d, ErrReleased
 	}
 	s := e.dir.scan
-	d.User, d.Group = s.owners.user(e.UID), s.owners.group(e.GID)
+	d.User, d.Group = f.Owner(e)
 	if e.Event != Item && e.dir.err == nil {
 		fd, err := s.fds.pin(e.dir)
 		if err != nil {

@@ -22,6 +22,8 @@ type directory struct {
 	follow bool   // above a PATH: a symbolic link stands here, and the directory it leads to is meant
 	volume uint64 // the device of the PATH it belongs to, when the scan stays on one
 
+	timeless bool // what is in it has no change time to trust
+
 	list task
 
 	st    unix.Stat_t
@@ -106,6 +108,7 @@ func (d *directory) read(w *worker) {
 		return
 	}
 	defer s.fds.unpin(d)
+	d.survey(fd)
 	if err := d.collect(fd, w); err != nil {
 		d.fail(err)
 		return

@@ -2,6 +2,13 @@ package source
 
 import "golang.org/x/sys/unix"
 
+// PretendFileSystem makes every file system look like one of a type, until the result is called.
+func PretendFileSystem(typ int64) (restore func()) {
+	was := fileSystemType
+	fileSystemType = func(int) (int64, error) { return typ, nil }
+	return func() { fileSystemType = was }
+}
+
 // Matcher lets tests ask the patterns directly.
 type Matcher struct{ p *patterns }
 

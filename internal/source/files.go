@@ -42,6 +42,7 @@ type Files struct {
 	oneFileSystem bool
 	workers       int
 	euid          int // who opens files
+	skip          []string
 }
 
 var _ Source = (*Files)(nil)
@@ -67,6 +68,11 @@ func NewFiles(o FilesOptions) (*Files, error) {
 	}
 	return f, nil
 }
+
+// Skip makes scans that begin later yield these directories empty, wherever and under whatever name they come by them: what a
+// backup writes to while it runs must not become part of it. Those that do not exist are ignored, and one that a PATH
+// names, or something in it, is not skipped there.
+func (f *Files) Skip(dirs ...string) { f.skip = append(f.skip, dirs...) }
 
 // Scan walks the paths; see [Source]. When a PATH does not exist, or can not be reached, the scan ends with an error
 // that names it, normally before the first entry.

@@ -74,7 +74,10 @@ func compilePatterns(list, lines []string) (*patterns, error) {
 			return nil, err
 		}
 	}
-	for _, s := range lines {
+	for i, s := range lines {
+		if i == 0 {
+			s = strings.TrimPrefix(s, "\ufeff") // the mark some editors put in front of a file
+		}
 		if s = trimLine(s); s == "" || s[0] == '#' {
 			continue
 		}
@@ -85,7 +88,7 @@ func compilePatterns(list, lines []string) (*patterns, error) {
 	return p, nil
 }
 
-// trimLine drops blanks at the end of a line, unless a backslash keeps them.
+// trimLine drops spaces at the end of a line, unless a backslash keeps them.
 func trimLine(s string) string {
 	s = strings.TrimSuffix(strings.TrimSuffix(s, "\n"), "\r")
 	end := len(s)
@@ -94,13 +97,10 @@ func trimLine(s string) string {
 		case '\\':
 			i++
 			end = min(i+1, len(s))
-		case ' ', '\t':
+		case ' ':
 		default:
 			end = i + 1
 		}
-	}
-	if strings.Trim(s, " \t") == "" {
-		return ""
 	}
 	return s[:end]
 }
@@ -285,6 +285,7 @@ func compileClass(s string) (*[4]uint64, int, error) {
 				return nil, 0, unclosed
 			}
 		}
+		set[lo>>6] |= 1 << (lo & 63) // also where the range goes backwards and has nothing else
 		for c := int(lo); c <= int(hi); c++ {
 			set[c>>6] |= 1 << (c & 63)
 		}

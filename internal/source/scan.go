@@ -14,11 +14,15 @@ type scan struct {
 	files   *Files
 	fds     *descriptors
 	owners  owners
+	skip    map[place]bool // directories that count as empty
 	stopped atomic.Bool
 	forget  func() bool // stops watching the context
 
 	ahead
 }
+
+// place tells one inode from all others.
+type place struct{ dev, ino uint64 }
 
 // frame is a directory the consumer is in.
 type frame struct {
@@ -29,6 +33,15 @@ type frame struct {
 
 func newScan(f *Files) *scan {
 	s := &scan{files: f}
+	for _, dir := range f.skip {
+		var st unix.Stat_t
+		if unix.Stat(dir, &st) == nil {
+			if s.skip == nil {
+				s.skip = make(map[place]bool)
+			}
+			s.skip[place{uint64(st.Dev), st.Ino}] = true
+		}
+	}
 	s.ahead.init()
 	s.fds = newDescriptors(maxDescriptors, func() {
 		if s.forget != nil {
@@ -188,13 +201,13 @@ func (s *scan) pass(b *batch, n int) (next *batch) {
 }
 
 func itemOf(in *directory, name string, st *unix.Stat_t, err error) Entry {
-	e := Entry{Event: Item, Name: name, Err: err, dir: in}
+	e := Entry{Event: Item, Name: name, Err: err, Timeless: in.timeless, dir: in}
 	e.fill(st)
 	return e
 }
 
 func directoryEntry(d *directory, event Event) Entry {
-	e := Entry{Event: event, Name: d.name, Err: d.err, dir: d}
+	e := Entry{Event: event, Name: d.name, Err: d.err, Timeless: d.timeless, dir: d}
 	e.fill(&d.st)
 	e.Type = Directory
 	return e

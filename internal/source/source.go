@@ -34,6 +34,9 @@ var (
 	ErrChanged = errors.New("changed since it was scanned")
 	// ErrReleased says that an entry was used after its directory was released, or after its scan was broken off.
 	ErrReleased = errors.New("used after its directory was released")
+	// ErrBrokenOff says that the input broke off and can not be read again, so that a backup of what came until then
+	// would stand for something that never was.
+	ErrBrokenOff = errors.New("the input broke off")
 	// ErrTooLarge says that what an entry carries beside its content is over a limit of this package.
 	ErrTooLarge = errors.New("over the limit")
 )
@@ -115,6 +118,9 @@ type Entry struct {
 	Nlink                uint32
 	RdevMajor, RdevMinor uint32 // of devices
 	Blocks               int64  // allocated, in units of 512 bytes
+	// Timeless says that the file system keeps no Ctime that every change moves, as images that are made elsewhere and
+	// only mounted here do not: that everything looks as it did proves nothing about the content.
+	Timeless bool
 
 	// Err says that this entry could not be examined, or that a directory could not be read: then its Leave follows at
 	// once. Name is right, the rest may be empty.
@@ -148,8 +154,15 @@ type Source interface {
 	// ErrChanged when the entry is no longer there, ErrTooLarge when the attributes are over the limits.
 	Details(e *Entry) (Details, error)
 
-	// Open opens a regular file for reading, and is valid as long as Details is. ErrChanged when its name no longer
-	// leads to the file that was scanned. It never blocks on, nor follows, what may stand there instead.
+	// Owner returns the names that the owners of an entry have on this host now, empty where it knows none; Details has
+	// the same. It is meant to be asked for every entry: a scan remembers names, and no call allocates anything once it
+	// knows them.
+	Owner(e *Entry) (user, group string)
+
+	// Open opens a regular file for reading, and is valid as long as Details is. Another regular file of the same device
+	// that has taken the place since the scan, as it does when a program saves by rename, is opened like one that the
+	// scan found: Opened tells what it is. ErrChanged when anything else stands there. It never blocks on, nor follows,
+	// that.
 	Open(e *Entry) (File, error)
 
 	// Release gives back what the source holds for a directory that has been left. A second call does nothing.

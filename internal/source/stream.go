@@ -94,6 +94,9 @@ func (s *Stream) entry(event Event, typ Type, name string) Entry {
 // Details are described at [Source]; there are none.
 func (s *Stream) Details(*Entry) (Details, error) { return Details{}, nil }
 
+// Owner is described at [Source]; there are no names.
+func (s *Stream) Owner(*Entry) (user, group string) { return "", "" }
+
 // Open starts reading. It works once.
 func (s *Stream) Open(e *Entry) (File, error) {
 	if e.Type != Regular || s.taken.Swap(true) {
@@ -134,9 +137,11 @@ func (f *streamFile) pump(in io.Reader) {
 	defer close(f.pumped)
 	for {
 		b := make([]byte, streamBuffer)
-		n, err := io.ReadFull(in, b)
-		if err == io.ErrUnexpectedEOF {
-			err = io.EOF
+		n, err := 0, error(nil)
+		for n < len(b) && err == nil { // not ReadFull, which has one error for its end and that of what is behind in
+			var m int
+			m, err = in.Read(b[n:])
+			n += m
 		}
 		select {
 		case f.full <- streamPart{b[:n], err}:
@@ -149,12 +154,16 @@ func (f *streamFile) pump(in io.Reader) {
 	}
 }
 
-// Read hands out what the pipe gave.
+// Read hands out what the pipe gave. ErrBrokenOff when it ends with anything but its end, which is that the writer closes
+// it: that the writer failed does not show.
 func (f *streamFile) Read(p []byte) (int, error) {
 	for len(f.part.b) == 0 {
 		if f.part.err != nil {
 			f.entry.Size, f.entry.Blocks = f.read, (f.read+511)/512
-			return 0, f.part.err
+			if f.part.err != io.EOF {
+				return 0, fmt.Errorf("%w: %w", ErrBrokenOff, f.part.err)
+			}
+			return 0, io.EOF
 		}
 		select {
 		case f.part = <-f.full:

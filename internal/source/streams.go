@@ -226,6 +226,15 @@ func (s *Streams) drop(w *streamScan) {
 	}
 }
 
+// Owner is that of the list.
+func (s *Streams) Owner(e *Entry) (user, group string) {
+	d, err := s.Details(e)
+	if err != nil {
+		return "", ""
+	}
+	return d.User, d.Group
+}
+
 // Details are those of the list.
 func (s *Streams) Details(e *Entry) (Details, error) {
 	if e.Type != Regular {

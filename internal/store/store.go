@@ -40,7 +40,8 @@ type Store interface {
 	Space(ctx context.Context) (Space, error)
 	// Lock takes the lock of that name, one component, and never waits:
 	// *LockedError when it is held. The lock ends with Close or with the process.
-	// A shared lock is also had from a store that can not be written.
+	// A shared lock is also had from a store that can not be written. Where a lock
+	// can be lost before, the result has a method Held() error, which tells so.
 	Lock(ctx context.Context, name string, mode LockMode) (io.Closer, error)
 }
 

@@ -32,11 +32,13 @@ func TestFinish_GivesContentAndMetadata(t *testing.T) {
 	}
 	for _, step := range []func() ([]target.Problem, error){
 		func() ([]target.Problem, error) {
-			return etc.Symlink("l", &target.Meta{Type: target.TypeSymlink, Target: "/x"})
+			_, p, err := etc.Symlink("l", &target.Meta{Type: target.TypeSymlink, Target: "/x"})
+			return p, err
 		},
 		func() ([]target.Problem, error) { return nil, d.Root().Link("hard", w.Made()) },
 		func() ([]target.Problem, error) {
-			return d.Root().Fifo("f", &target.Meta{Type: target.TypeFIFO, Mode: 0o644})
+			_, p, err := d.Root().Fifo("f", &target.Meta{Type: target.TypeFIFO, Mode: 0o644})
+			return p, err
 		},
 		func() ([]target.Problem, error) {
 			return etc.Finish(&target.Meta{Type: target.TypeDirectory, Mode: 0o555})

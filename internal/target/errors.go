@@ -32,8 +32,8 @@ var (
 )
 
 const (
-	// MaxDepth is the greatest number of folders below one another.
-	MaxDepth = 4096
+	// MaxDepth is the greatest number of folders below one another, which is as deep as a snapshot goes.
+	MaxDepth = 16384
 	// maxName is the longest name of one component in bytes, that of every Linux file system.
 	maxName = 255
 	// maxTarget is the longest target of a symbolic link in bytes: PATH_MAX without its NUL.

@@ -6,14 +6,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Made is a file this restore made, as something to make hard links to. It holds no descriptor, but it keeps its folder,
-// and all above it, in memory.
+// Made is something this restore made, of any type but a directory, to make hard links to. It holds no descriptor, but it
+// keeps its folder, and all above it, in memory.
 type Made struct {
 	folder   *Folder
 	name     string
+	format   uint32 // the S_IFMT part of its mode
 	dev, ino uint64
 	uid      uint32
 	size     int64
+}
+
+// madeOf is what st tells of name in f.
+func (f *Folder) madeOf(name string, st *unix.Stat_t) *Made {
+	return &Made{folder: f, name: name, format: st.Mode & unix.S_IFMT, dev: st.Dev, ino: st.Ino, uid: st.Uid, size: st.Size}
+}
+
+// is reports whether st is of what was made.
+func (m *Made) is(st *unix.Stat_t) bool {
+	return st.Dev == m.dev && st.Ino == m.ino && st.Mode&unix.S_IFMT == m.format && st.Uid == m.uid && st.Size == m.size
 }
 
 // Made is the file for Folder.Link, once Finish has succeeded and as long as its folder is not finished; else nil.
@@ -21,7 +32,7 @@ func (w *File) Made() *Made {
 	if !w.done {
 		return nil
 	}
-	m := &Made{folder: w.folder, name: w.name, dev: w.dev, ino: w.ino, uid: w.uid, size: w.size}
+	m := &Made{folder: w.folder, name: w.name, format: unix.S_IFREG, dev: w.dev, ino: w.ino, uid: w.uid, size: w.size}
 	if m.ino != 0 {
 		return m
 	}
@@ -42,8 +53,8 @@ func (w *File) Made() *Made {
 	return m
 }
 
-// Link makes name in f another name of a file made before. The file is opened, found to be the one that was made, and
-// linked by that descriptor, so somebody who puts something else under its name gets ErrMoved and no link. Folders on
+// Link makes name in f another name of what was made before. That is opened, found to be what was made, and linked by
+// the descriptor, so somebody who puts something else under its name gets ErrMoved and no link. Folders on
 // the way to it must not have been finished with a mode that keeps the own user out. syscall.EXDEV, EMLINK and EPERM say
 // that the file system can not: the caller restores a copy.
 func (f *Folder) Link(name string, of *Made) error {
@@ -93,7 +104,7 @@ func (f *Folder) Link(name string, of *Made) error {
 	return f.fail("link", name, ErrMoved)
 }
 
-// open gives an O_PATH descriptor of the file, if it still is the one that was made.
+// open gives an O_PATH descriptor of what was made, if it still is what stands there. One of a symbolic link is of the link.
 func (m *Made) open() (int, error) {
 	fail := func(err error) (int, error) {
 		return -1, &fs.PathError{Op: "link", Path: m.folder.pathOf(m.name), Err: err}
@@ -112,7 +123,7 @@ func (m *Made) open() (int, error) {
 	}
 	var st unix.Stat_t
 	err = unix.Fstat(fd, &st)
-	if err == nil && (st.Dev != m.dev || st.Ino != m.ino || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Uid != m.uid || st.Size != m.size) {
+	if err == nil && !m.is(&st) {
 		err = ErrMoved
 	}
 	if err != nil {
@@ -132,18 +143,23 @@ func linkDescriptor(fd, dirfd int, name string) error {
 	return err
 }
 
-// Existing is the file name in f as something to make hard links to, if it is one that this restore could have made: of
-// the size, and of m's mode, owner and time; else ErrMoved. fd reads it, for the caller to compare the content, and to close.
+// Existing is what is called name in f as something to make hard links to, if this restore could have made it: of m's
+// type, mode, owner and time, and of its target or device number; else ErrMoved. A regular file must have the size too, and
+// fd reads it, for the caller to compare the content, and to close; of everything else fd is -1.
 func (f *Folder) Existing(name string, size int64, m *Meta) (made *Made, fd int, err error) {
-	if !validName(name) || !m.possible(TypeRegular) {
+	if !validName(name) || m == nil || m.Type == TypeDirectory || !m.possible(m.Type) {
 		return nil, -1, f.fail("open", name, ErrMeta)
+	}
+	flags := unix.O_RDONLY | unix.O_NONBLOCK
+	if m.Type != TypeRegular {
+		flags, size = unix.O_PATH, -1
 	}
 	o, err := f.hold()
 	if err != nil {
 		return nil, -1, f.fail("open", name, err)
 	}
 	defer f.unpin()
-	if fd, err = lookup(o.fd, name, unix.O_RDONLY|unix.O_NONBLOCK); err != nil {
+	if fd, err = lookup(o.fd, name, flags); err != nil {
 		return nil, -1, f.fail("open", name, err)
 	}
 	var st unix.Stat_t
@@ -152,13 +168,18 @@ func (f *Folder) Existing(name string, size int64, m *Meta) (made *Made, fd int,
 		if !f.directory.superuser {
 			uid, gid = f.directory.uid, st.Gid
 		}
-		if !sameFile(&st, TypeRegular, size, m.Mtime) || st.Mode&07777 != m.Mode || st.Uid != uid || st.Gid != gid {
+		same := sameFile(&st, m.Type, size, m.Mtime) && st.Uid == uid && st.Gid == gid
+		same = same && (m.Type == TypeSymlink || st.Mode&07777 == m.Mode)
+		if !same || m.Type != TypeRegular && !sameSpecial(fd, "", &st, m) {
 			err = ErrMoved
 		}
 	}
-	if err != nil {
+	if err != nil || m.Type != TypeRegular {
 		unix.Close(fd)
+		fd = -1
+	}
+	if err != nil {
 		return nil, -1, f.fail("open", name, err)
 	}
-	return &Made{folder: f, name: name, dev: st.Dev, ino: st.Ino, uid: st.Uid, size: st.Size}, fd, nil
+	return f.madeOf(name, &st), fd, nil
 }

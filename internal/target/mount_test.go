@@ -73,7 +73,7 @@ func TestDirectory_CrossesMounts(t *testing.T) {
 			if err := restoreFile(f, "file", []byte("x")); err != nil {
 				t.Error(err)
 			}
-			if _, err := f.Symlink("link", &target.Meta{Type: target.TypeSymlink, Target: "x"}); err != nil {
+			if _, _, err := f.Symlink("link", &target.Meta{Type: target.TypeSymlink, Target: "x"}); err != nil {
 				t.Error(err)
 			}
 		}

@@ -22,7 +22,7 @@ func FuzzName(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer d.Close()
-		_, err = d.Root().Symlink(name, &target.Meta{Type: target.TypeSymlink, Target: "x"})
+		_, _, err = d.Root().Symlink(name, &target.Meta{Type: target.TypeSymlink, Target: "x"})
 		_, folderErr := d.Root().Folder(name)
 		if err := d.Close(); err != nil {
 			t.Fatal(err)

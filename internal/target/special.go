@@ -4,10 +4,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Symlink makes the symbolic link name in f, pointing to m.Target.
-func (f *Folder) Symlink(name string, m *Meta) ([]Problem, error) {
+// Symlink makes the symbolic link name in f, pointing to m.Target. Like all that make something here it returns what was
+// made, for Folder.Link as long as f is not finished.
+func (f *Folder) Symlink(name string, m *Meta) (*Made, []Problem, error) {
 	if !m.possible(TypeSymlink) {
-		return nil, f.fail("symlink", name, ErrMeta)
+		return nil, nil, f.fail("symlink", name, ErrMeta)
 	}
 	return f.place("symlink", name, m, func(dirfd int, at string) error {
 		return unix.Symlinkat(m.Target, dirfd, at)
@@ -15,36 +16,36 @@ func (f *Folder) Symlink(name string, m *Meta) ([]Problem, error) {
 }
 
 // Fifo makes the named pipe name in f.
-func (f *Folder) Fifo(name string, m *Meta) ([]Problem, error) {
+func (f *Folder) Fifo(name string, m *Meta) (*Made, []Problem, error) {
 	if !m.possible(TypeFIFO) {
-		return nil, f.fail("mkfifo", name, ErrMeta)
+		return nil, nil, f.fail("mkfifo", name, ErrMeta)
 	}
 	return f.place("mkfifo", name, m, node(m, 0))
 }
 
 // Socket makes the socket name in f. Nobody listens on it.
-func (f *Folder) Socket(name string, m *Meta) ([]Problem, error) {
+func (f *Folder) Socket(name string, m *Meta) (*Made, []Problem, error) {
 	if !m.possible(TypeSocket) {
-		return nil, f.fail("mknod", name, ErrMeta)
+		return nil, nil, f.fail("mknod", name, ErrMeta)
 	}
 	return f.place("mknod", name, m, node(m, 0))
 }
 
 // Device makes the character or block device name in f. A device that must not be made, or that the system does not let
-// us make, is a ProblemDevice and no error, and nothing is there.
-func (f *Folder) Device(name string, m *Meta) ([]Problem, error) {
+// us make, is a ProblemDevice and no error; nothing is there then, and nothing is returned.
+func (f *Folder) Device(name string, m *Meta) (*Made, []Problem, error) {
 	if !m.possible(TypeCharDevice) && !m.possible(TypeBlockDevice) {
-		return nil, f.fail("mknod", name, ErrMeta)
+		return nil, nil, f.fail("mknod", name, ErrMeta)
 	}
 	if !validName(name) {
-		return nil, f.fail("mknod", name, ErrName)
+		return nil, nil, f.fail("mknod", name, ErrName)
 	}
 	if !f.directory.options.Privileged {
-		return []Problem{{Kind: ProblemDevice, Skipped: true}}, nil
+		return nil, []Problem{{Kind: ProblemDevice, Skipped: true}}, nil
 	}
 	var refused error
 	make := node(m, m.device())
-	problems, err := f.place("mknod", name, m, func(dirfd int, at string) error {
+	made, problems, err := f.place("mknod", name, m, func(dirfd int, at string) error {
 		err := make(dirfd, at)
 		if err == unix.EPERM {
 			refused = err
@@ -52,9 +53,9 @@ func (f *Folder) Device(name string, m *Meta) ([]Problem, error) {
 		return err
 	})
 	if err != nil && refused != nil {
-		return []Problem{{Kind: ProblemDevice, Err: refused}}, nil
+		return nil, []Problem{{Kind: ProblemDevice, Err: refused}}, nil
 	}
-	return problems, err
+	return made, problems, err
 }
 
 // node makes a file that is no more than an inode, closed to everybody else until its mode is set.
@@ -69,13 +70,13 @@ func node(m *Meta, device uint64) func(int, string) error {
 // Such objects can not be opened for what they are, only found by name after they were made, and somebody else who may
 // write in the folder could have put something of a third party under that name by then, to have it chowned. And
 // without its metadata an object is not whole. So it is made and finished in a stage, where only we can enter, and moved.
-func (f *Folder) place(op, name string, m *Meta, make func(dirfd int, at string) error) ([]Problem, error) {
+func (f *Folder) place(op, name string, m *Meta, make func(dirfd int, at string) error) (*Made, []Problem, error) {
 	if !validName(name) {
-		return nil, f.fail(op, name, ErrName)
+		return nil, nil, f.fail(op, name, ErrName)
 	}
 	o, err := f.pin()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer f.unpin()
 	same := func(st *unix.Stat_t) bool { return sameSpecial(o.fd, name, st, m) }
@@ -89,48 +90,49 @@ func (f *Folder) place(op, name string, m *Meta, make func(dirfd int, at string)
 				free = true
 			case nil:
 				if free, err = f.occupied(o.fd, name, same); err != nil {
-					return nil, err
+					return nil, nil, err
 				}
 			default:
-				return nil, f.fail(op, name, err)
+				return nil, nil, f.fail(op, name, err)
 			}
 		}
-		problems, again, err := f.build(o.fd, name, free, m, make)
+		made, problems, again, err := f.build(o.fd, name, free, m, make)
 		switch {
 		case err == nil:
-			return problems, nil
+			return made, problems, nil
 		case err == unix.EEXIST:
 			look = true
 		case !again:
-			return nil, f.fail(op, name, err)
+			return nil, nil, f.fail(op, name, err)
 		}
 	}
-	return nil, f.fail(op, name, ErrMoved)
+	return nil, nil, f.fail(op, name, ErrMoved)
 }
 
 // build makes the object in a stage, gives it its metadata and moves it to name, which is free or is to be replaced.
 // With an error it says whether another stage may help.
-func (f *Folder) build(dirfd int, name string, free bool, m *Meta, make func(int, string) error) (problems []Problem, again bool, err error) {
+func (f *Folder) build(dirfd int, name string, free bool, m *Meta, make func(int, string) error) (made *Made, problems []Problem, again bool, err error) {
 	s, err := f.borrow()
 	if err != nil {
-		return nil, false, err
+		return nil, nil, false, err
 	}
 	defer s.leave()
 	temp := s.nextName()
 	if err := make(s.open.fd, temp); err != nil {
-		return nil, f.elsewhere(s, err), err
+		return nil, nil, f.elsewhere(s, err), err
 	}
-	if problems, err = f.directory.dress(s.open.fd, temp, m); err == nil {
+	var st unix.Stat_t
+	if problems, err = f.directory.dress(s.open.fd, temp, &st, m); err == nil {
 		if err = s.move(temp, dirfd, name, free); err == nil {
-			return problems, false, nil
+			return f.madeOf(name, &st), problems, false, nil
 		}
 	}
 	unix.Unlinkat(s.open.fd, temp, 0)
-	return nil, err == unix.EXDEV && f.elsewhere(s, err), err
+	return nil, nil, err == unix.EXDEV && f.elsewhere(s, err), err
 }
 
-// dress gives an object in a stage its metadata.
-func (d *Directory) dress(dirfd int, at string, m *Meta) ([]Problem, error) {
+// dress gives an object in a stage its metadata, and tells in st what it is then.
+func (d *Directory) dress(dirfd int, at string, st *unix.Stat_t, m *Meta) ([]Problem, error) {
 	fd, err := openat(dirfd, at, unix.O_PATH, 0)
 	if err == unix.EMFILE || err == unix.ENFILE {
 		d.shed()
@@ -140,14 +142,13 @@ func (d *Directory) dress(dirfd int, at string, m *Meta) ([]Problem, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	if err := unix.Fstat(fd, st); err != nil {
 		return nil, err
 	}
 	if st.Mode&unix.S_IFMT != m.Type.format() {
 		return nil, ErrMoved
 	}
-	return d.apply(object{fd: fd, path: true}, &st, m, false), nil
+	return d.apply(object{fd: fd, path: true}, st, m, false), nil
 }
 
 // sameSpecial reports whether st, found under name, is what m describes.

@@ -40,11 +40,11 @@ func everyCall(s *sandbox, f *target.Folder, name string) map[string]error {
 	s.must(err)
 	got := make(map[string]error)
 	_, got["file"] = s.file(f, name, "x", nil)
-	_, got["symlink"] = f.Symlink(name, meta(target.TypeSymlink))
-	_, got["fifo"] = f.Fifo(name, meta(target.TypeFIFO))
-	_, got["socket"] = f.Socket(name, meta(target.TypeSocket))
+	_, _, got["symlink"] = f.Symlink(name, meta(target.TypeSymlink))
+	_, _, got["fifo"] = f.Fifo(name, meta(target.TypeFIFO))
+	_, _, got["socket"] = f.Socket(name, meta(target.TypeSocket))
 	if isRoot() {
-		_, got["device"] = f.Device(name, &target.Meta{Type: target.TypeCharDevice, RdevMajor: 1, RdevMinor: 3})
+		_, _, got["device"] = f.Device(name, &target.Meta{Type: target.TypeCharDevice, RdevMajor: 1, RdevMinor: 3})
 	}
 	got["link"] = f.Link(name, w.Made())
 	_, got["folder"] = f.Folder(name)
@@ -80,7 +80,7 @@ func nameAttacks() (attacks []attack) {
 			_, err := s.file(d.Root(), name, "x", nil)
 			s.wantError(err, nil)
 			sub := s.folder(s.folder(d.Root(), "folder"), name)
-			_, err = sub.Symlink(name, meta(target.TypeSymlink))
+			_, _, err = sub.Symlink(name, meta(target.TypeSymlink))
 			s.wantError(err, nil)
 		}
 		s.must(d.Close())
@@ -155,7 +155,7 @@ func linkAttacks() (attacks []attack) {
 					m.UID, m.GID = 12, 34
 					m.Xattrs = []target.Xattr{{Name: "trusted.x", Value: []byte("y")}}
 				}
-				problems, err := d.Root().Symlink("victim", m)
+				_, problems, err := d.Root().Symlink("victim", m)
 				s.wantError(err, nil)
 				s.wantProblems(problems)
 				if got := s.entry("victim"); got.Link != to || got.UID != m.UID || got.MtimeSec != m.Mtime.Sec || strings.Contains(got.Xattrs, "trusted.x") != isRoot() {

@@ -55,11 +55,11 @@ func swapAttacks() []attack {
 				func(stage string) { s.must(os.Rename(stage, s.base+fmt.Sprint("/away", len(stage)))) },
 			} {
 				d := s.open(target.Options{Overwrite: target.Always})
-				_, err := d.Root().Fifo(fmt.Sprint("one", i), meta(target.TypeFIFO))
+				_, _, err := d.Root().Fifo(fmt.Sprint("one", i), meta(target.TypeFIFO))
 				s.wantError(err, nil)
 				stage := stageIn(s, s.root)
 				swap(stage)
-				_, err = d.Root().Fifo(fmt.Sprint("two", i), meta(target.TypeFIFO))
+				_, _, err = d.Root().Fifo(fmt.Sprint("two", i), meta(target.TypeFIFO))
 				s.wantError(err, nil)
 				s.must(os.WriteFile(s.in(fmt.Sprint("three", i)), []byte("old"), 0o600))
 				_, err = s.file(d.Root(), fmt.Sprint("three", i), "new", nil)
@@ -168,11 +168,11 @@ func swapAttacks() []attack {
 			m := meta(target.TypeSymlink)
 			m.Target = "../outside/secret"
 			m.Xattrs = []target.Xattr{{Name: "user.x", Value: []byte("y")}}
-			problems, err := d.Root().Symlink("link", m)
+			_, problems, err := d.Root().Symlink("link", m)
 			s.wantError(err, nil)
 			s.wantProblems(problems, target.ProblemXattr)
 			m.Xattrs = []target.Xattr{{Name: "security.capability", Value: fileCaps}, {Name: accessACL, Value: acl()}}
-			problems, err = s.folder(d.Root(), "new").Symlink("link", m)
+			_, problems, err = s.folder(d.Root(), "new").Symlink("link", m)
 			s.wantError(err, nil)
 			for _, p := range problems {
 				if p.Err == nil {
@@ -275,7 +275,7 @@ func sizeAttacks() []attack {
 				s.must(err)
 				_, err = w.Finish(meta(target.TypeRegular))
 				s.wantError(err, nil)
-				_, err = at.Symlink("link", meta(target.TypeSymlink))
+				_, _, err = at.Symlink("link", meta(target.TypeSymlink))
 				s.wantError(err, nil)
 				s.wantError(d.Root().Link("up"+fmt.Sprint(maxOpen), w.Made()), nil)
 				for i := len(all) - 1; i >= 0; i-- {

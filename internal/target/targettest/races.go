@@ -38,7 +38,7 @@ func races(t *testing.T, base func(t *testing.T) string) {
 				}
 				defer f.Close()
 				_, create := s.file(f, fmt.Sprint("file", i), "mine", nil)
-				_, link := f.Symlink(fmt.Sprint("link", i), meta(target.TypeSymlink))
+				_, _, link := f.Symlink(fmt.Sprint("link", i), meta(target.TypeSymlink))
 				_, finish := f.Finish(meta(target.TypeDirectory))
 				return []error{create, link, finish}
 			},
@@ -107,9 +107,9 @@ func races(t *testing.T, base func(t *testing.T) string) {
 					m.Mode = 0o777
 					_, err = s.file(d.Root(), "victim", "mine", m)
 				case 2:
-					_, err = d.Root().Fifo("victim", &target.Meta{Type: target.TypeFIFO, Mode: 0o777, UID: 12, GID: 34})
+					_, _, err = d.Root().Fifo("victim", &target.Meta{Type: target.TypeFIFO, Mode: 0o777, UID: 12, GID: 34})
 				case 3:
-					_, err = d.Root().Symlink("victim", &target.Meta{Type: target.TypeSymlink, Target: "../outside/secret", UID: 12, GID: 34})
+					_, _, err = d.Root().Symlink("victim", &target.Meta{Type: target.TypeSymlink, Target: "../outside/secret", UID: 12, GID: 34})
 				}
 				return []error{err}
 			},

@@ -29,6 +29,7 @@ func Run(t *testing.T, base func(t *testing.T) string) {
 		{"what is finished stays finished", finished},
 		{"what is closed is closed", closed},
 		{"hard links share the file", hardLinks},
+		{"hard links share an inode of any type", hardLinksOfEveryType},
 		{"more folders than descriptors", manyFolders},
 		{"folders survive their parents' Close", closedParents},
 		{"one folder from many goroutines", sharedFolder},
@@ -53,6 +54,11 @@ func Run(t *testing.T, base func(t *testing.T) string) {
 	t.Run("overwriting", func(t *testing.T) { overwriting(t, base) })
 }
 
+// unmade leaves out what an operation made.
+func unmade(_ *target.Made, problems []target.Problem, err error) ([]target.Problem, error) {
+	return problems, err
+}
+
 func everyType(s *sandbox) {
 	d := s.open(target.Options{Privileged: true})
 	f := s.folder(d.Root(), "folder")
@@ -61,9 +67,9 @@ func everyType(s *sandbox) {
 	for _, in := range []*target.Folder{f, d.Root()} {
 		for name, make := range map[string]func() ([]target.Problem, error){
 			"file":   func() ([]target.Problem, error) { return s.file(in, "file", "content", nil) },
-			"link":   func() ([]target.Problem, error) { return in.Symlink("link", meta(target.TypeSymlink)) },
-			"fifo":   func() ([]target.Problem, error) { return in.Fifo("fifo", meta(target.TypeFIFO)) },
-			"socket": func() ([]target.Problem, error) { return in.Socket("socket", meta(target.TypeSocket)) },
+			"link":   func() ([]target.Problem, error) { return unmade(in.Symlink("link", meta(target.TypeSymlink))) },
+			"fifo":   func() ([]target.Problem, error) { return unmade(in.Fifo("fifo", meta(target.TypeFIFO))) },
+			"socket": func() ([]target.Problem, error) { return unmade(in.Socket("socket", meta(target.TypeSocket))) },
 		} {
 			problems, err := make()
 			if err != nil {
@@ -99,7 +105,7 @@ func everyType(s *sandbox) {
 			m := meta(typ)
 			m.RdevMajor, m.RdevMinor, m.UID, m.GID = 259, 70_000, 12, 34
 			name := fmt.Sprint("device", i)
-			problems, err := d.Root().Device(name, m)
+			_, problems, err := d.Root().Device(name, m)
 			s.wantError(err, nil)
 			s.wantProblems(problems)
 			if e := s.entry(name); e.Rdev != unix.Mkdev(259, 70_000) || e.UID != 12 || e.GID != 34 || e.Mode&0o777 != 0o640 {
@@ -153,7 +159,7 @@ func times(s *sandbox) {
 		s.wantProblems(problems)
 		link := meta(target.TypeSymlink)
 		link.Mtime = want
-		problems, err = d.Root().Symlink("l"+name, link)
+		_, problems, err = d.Root().Symlink("l"+name, link)
 		s.wantError(err, nil)
 		s.wantProblems(problems)
 		for _, n := range []string{name, "l" + name} {
@@ -306,7 +312,7 @@ func closed(s *sandbox) {
 	_, err = w.Finish(meta(target.TypeRegular))
 	s.wantError(err, nil)
 	d.Root().Close()
-	_, err = d.Root().Symlink("link", meta(target.TypeSymlink))
+	_, _, err = d.Root().Symlink("link", meta(target.TypeSymlink))
 	s.wantError(err, nil)
 	s.must(d.Close())
 	s.must(d.Close())
@@ -333,5 +339,68 @@ func hardLinks(s *sandbox) {
 		}
 	}
 	s.wantError(f.Link("none", nil), target.ErrMeta)
+	s.done(d)
+}
+
+// makeKind makes one of the types that are no more than an inode.
+func makeKind(f *target.Folder, name string, m *target.Meta) (*target.Made, []target.Problem, error) {
+	switch m.Type {
+	case target.TypeSymlink:
+		return f.Symlink(name, m)
+	case target.TypeFIFO:
+		return f.Fifo(name, m)
+	case target.TypeSocket:
+		return f.Socket(name, m)
+	}
+	return f.Device(name, m)
+}
+
+func hardLinksOfEveryType(s *sandbox) {
+	d := s.open(target.Options{Privileged: true})
+	f := s.folder(d.Root(), "folder")
+	types := []target.Type{target.TypeSymlink, target.TypeFIFO, target.TypeSocket}
+	if isRoot() {
+		types = append(types, target.TypeCharDevice, target.TypeBlockDevice)
+	}
+	for i, typ := range types {
+		// In a folder just made and in one that was there, as the ways differ.
+		for j, in := range []*target.Folder{d.Root(), f} {
+			m := meta(typ)
+			m.RdevMajor, m.RdevMinor = 1, 3
+			if isRoot() {
+				m.UID, m.GID = 12, 34
+			}
+			first := fmt.Sprint("first", i, j)
+			made, problems, err := makeKind(in, first, m)
+			s.wantError(err, nil)
+			s.wantProblems(problems)
+			s.wantError(f.Link(fmt.Sprint("second", i, j), made), nil)
+			found, fd, err := in.Existing(first, 0, m)
+			s.wantError(err, nil)
+			if fd != -1 {
+				s.Errorf("%v: Existing gives a descriptor", typ)
+			}
+			s.wantError(d.Root().Link(fmt.Sprint("third", i, j), found), nil)
+			s.wantError(d.Root().Link(fmt.Sprint("third", i, j), found), target.ErrExists)
+			a, b := s.entry(fmt.Sprint("folder/second", i, j)), s.entry(fmt.Sprint("third", i, j))
+			if a != b || a.Nlink != 3 || a.UID != m.UID || a.Link != "" && a.Link != m.Target {
+				s.Errorf("%v: got %+v and %+v", typ, a, b)
+			}
+			other := *m
+			other.Target, other.RdevMinor, other.Mtime.Nsec = "elsewhere", 5, m.Mtime.Nsec+1
+			_, _, err = in.Existing(first, 0, &other)
+			s.wantError(err, target.ErrMoved)
+			_, _, err = in.Existing(first, 0, meta(target.TypeRegular))
+			if err == nil {
+				s.Errorf("%v: taken for a regular file", typ)
+			}
+
+			// What somebody puts in its place, with the same look, gets no other name.
+			path := s.in(map[bool]string{true: "", false: "folder/"}[j == 0] + first)
+			s.must(os.Remove(path))
+			s.must(os.Symlink(m.Target+"x", path))
+			s.wantError(f.Link(fmt.Sprint("fourth", i, j), made), target.ErrMoved)
+		}
+	}
 	s.done(d)
 }

@@ -75,7 +75,7 @@ func sharedFolder(s *sandbox) {
 				}
 				sub, err := f.Folder(fmt.Sprint("sub", i%7))
 				s.wantError(err, nil)
-				_, err = sub.Symlink(fmt.Sprintf("link %d %d", g, i), meta(target.TypeSymlink))
+				_, _, err = sub.Symlink(fmt.Sprintf("link %d %d", g, i), meta(target.TypeSymlink))
 				s.wantError(err, nil)
 				sub.Close()
 			}
@@ -98,7 +98,7 @@ func umask(s *sandbox) {
 	m.Mode = 0o600
 	_, err := s.file(f, "file", "x", m)
 	s.wantError(err, nil)
-	_, err = f.Fifo("fifo", meta(target.TypeFIFO))
+	_, _, err = f.Fifo("fifo", meta(target.TypeFIFO))
 	s.wantError(err, nil)
 	_, err = s.file(d.Root(), "file", "x", m)
 	s.wantError(err, nil)
@@ -147,20 +147,20 @@ func impossible(s *sandbox) {
 		"nul":     {Type: target.TypeSymlink, Target: "a\x00b"},
 		"long":    {Type: target.TypeSymlink, Target: strings.Repeat("x", 4096)},
 	} {
-		if _, err := root.Symlink(name, m); !errors.Is(err, target.ErrMeta) {
+		if _, _, err := root.Symlink(name, m); !errors.Is(err, target.ErrMeta) {
 			s.Errorf("%s: got %v", name, err)
 		}
 	}
 	for _, m := range []*target.Meta{nil, {Type: target.TypeDirectory, Mode: 1 << 16}, {}} {
 		_, err := root.Finish(m)
 		s.wantError(err, target.ErrMeta)
-		_, err = root.Fifo("fifo", m)
+		_, _, err = root.Fifo("fifo", m)
 		s.wantError(err, target.ErrMeta)
-		_, err = root.Device("device", m)
+		_, _, err = root.Device("device", m)
 		s.wantError(err, target.ErrMeta)
 	}
 	// The longest target there is.
-	_, err := root.Symlink("longest", &target.Meta{Type: target.TypeSymlink, Target: strings.Repeat("x", 4095)})
+	_, _, err := root.Symlink("longest", &target.Meta{Type: target.TypeSymlink, Target: strings.Repeat("x", 4095)})
 	s.wantError(err, nil)
 	s.must(d.Close())
 	if got := len(s.walk(s.root)); got != 2 {
@@ -189,10 +189,13 @@ func overwriting(t *testing.T, base func(t *testing.T) string) {
 	put := map[string]func(s *sandbox, f *target.Folder) error{
 		"file": func(s *sandbox, f *target.Folder) error { _, err := s.file(f, "name", "abc", nil); return err },
 		"link": func(s *sandbox, f *target.Folder) error {
-			_, err := f.Symlink("name", meta(target.TypeSymlink))
+			_, _, err := f.Symlink("name", meta(target.TypeSymlink))
 			return err
 		},
-		"fifo":   func(s *sandbox, f *target.Folder) error { _, err := f.Fifo("name", meta(target.TypeFIFO)); return err },
+		"fifo": func(s *sandbox, f *target.Folder) error {
+			_, _, err := f.Fifo("name", meta(target.TypeFIFO))
+			return err
+		},
 		"folder": func(s *sandbox, f *target.Folder) error { _, err := f.Folder("name"); return err },
 		"hard": func(s *sandbox, f *target.Folder) error {
 			w, err := f.Create("source", 0, target.Time{})

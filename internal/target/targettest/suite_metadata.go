@@ -84,9 +84,9 @@ func inheritance(s *sandbox) {
 	for _, in := range []*target.Folder{d.Root(), f} {
 		_, err := s.file(in, "file", "x", nil)
 		s.wantError(err, nil)
-		_, err = in.Fifo("fifo", meta(target.TypeFIFO))
+		_, _, err = in.Fifo("fifo", meta(target.TypeFIFO))
 		s.wantError(err, nil)
-		_, err = in.Symlink("link", meta(target.TypeSymlink))
+		_, _, err = in.Symlink("link", meta(target.TypeSymlink))
 		s.wantError(err, nil)
 	}
 	m := meta(target.TypeDirectory)
@@ -190,7 +190,7 @@ func unprivileged(s *sandbox) {
 		m.Xattrs = []target.Xattr{{Name: "security.capability", Value: fileCaps}, {Name: "trusted.x", Value: []byte("y")}, {Name: "user.x", Value: []byte("y")}}
 		problems, err := s.file(d.Root(), name, "x", m)
 		s.wantError(err, nil)
-		device, err := d.Root().Device("device"+name, &target.Meta{Type: target.TypeCharDevice, RdevMajor: 1, RdevMinor: 3, Mode: 0o666})
+		_, device, err := d.Root().Device("device"+name, &target.Meta{Type: target.TypeCharDevice, RdevMajor: 1, RdevMinor: 3, Mode: 0o666})
 		s.wantError(err, nil)
 		got := s.entry(name)
 		_, statErr := os.Lstat(s.in("device" + name))

@@ -108,9 +108,9 @@ func watched(s *sandbox) {
 				_, err = w.Finish(m)
 				s.wantError(err, nil)
 				s.wantError(in.Link("hard", w.Made()), nil)
-				_, err = in.Fifo("fifo", meta(target.TypeFIFO))
+				_, _, err = in.Fifo("fifo", meta(target.TypeFIFO))
 				s.wantError(err, nil)
-				_, err = in.Symlink("link", meta(target.TypeSymlink))
+				_, _, err = in.Symlink("link", meta(target.TypeSymlink))
 				s.wantError(err, nil)
 			}
 			if i%2 == 0 { // else they are replaced
