@@ -16,7 +16,7 @@ func createBackup(c *call) (answer, error) {
 		return answer{}, err
 	}
 	request := job.BackupRequest{
-		Type:            deref(o.text("type", maxWord), "full"),
+		Type:            deref(o.text("type", maxWord), "incremental"),
 		IncludeFiles:    deref(o.flag("include_files"), true),
 		IncludeDatabase: deref(o.flag("include_database"), true),
 		Sources:         deref(o.texts("sources", maxWord), nil),

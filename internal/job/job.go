@@ -94,7 +94,7 @@ func (p *Progress) Percent() float64 {
 
 // BackupRequest asks for a backup.
 type BackupRequest struct {
-	Type            string   // full, incremental, differential; "" is full for CreateBackup
+	Type            string   // full, incremental, differential; "" is incremental
 	IncludeFiles    bool     // sources of the kinds files and s3
 	IncludeDatabase bool     // sources of the kinds postgres, sqlite and qdrant
 	Sources         []string // names; empty for all of the kinds above

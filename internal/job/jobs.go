@@ -105,7 +105,7 @@ func (j *Jobs) createBackup(r BackupRequest, by By, now time.Time) (Job, error) 
 }
 
 func (j *Jobs) checkBackup(r *BackupRequest) error {
-	r.Type = cmp.Or(r.Type, "full")
+	r.Type = cmp.Or(r.Type, "incremental")
 	if !slices.Contains(backupTypes, r.Type) {
 		return &InvalidError{"type", fmt.Sprintf("%q is not one of %s", r.Type, strings.Join(backupTypes, ", "))}
 	}
