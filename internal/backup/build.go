@@ -61,7 +61,6 @@ func (x *run) build() (repo.Part, error) {
 		return part, err
 	}
 	if x.lost != nil {
-		b.lose(&part)
 		return part, nil
 	}
 	if b.root == nil {

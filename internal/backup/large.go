@@ -27,13 +27,20 @@ type segment struct {
 }
 
 // startLarge begins to read a large file. It waits while too many are under
-// way; those before it in the scan's order are never kept waiting by it.
+// way; those before it in the scan's order are never kept waiting by it. A
+// stream is read alone, so that a source can yield several from one connection.
 func (s *scanner) startLarge(it *item) error {
 	x := s.x
-	select {
-	case x.large <- struct{}{}:
-	case <-x.ctx.Done():
-		return context.Cause(x.ctx)
+	readers := 1
+	if it.entry.Size == source.StreamSize {
+		readers = largeFiles
+	}
+	for range readers {
+		select {
+		case x.large <- struct{}{}:
+		case <-x.ctx.Done():
+			return context.Cause(x.ctx)
+		}
 	}
 	l := &largeRead{segments: make(chan *segment, max(2, segmentQueue/x.segmentSize()))}
 	it.large = l
@@ -43,7 +50,11 @@ func (s *scanner) startLarge(it *item) error {
 	s.senders.Add(1)
 	go func() {
 		defer s.senders.Done()
-		defer func() { <-x.large }()
+		defer func() {
+			for range readers {
+				<-x.large
+			}
+		}()
 		defer close(l.segments)
 		x.fail(x.readLarge(l, &cp))
 	}()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +15,11 @@ import (
 )
 
 // past is what a session had counted before a part.
-type past struct{ read, new, stored int64 }
+type past struct {
+	read, new, stored int64
+	problems          int
+	count             uint64
+}
 
 // parts runs one part after the other and puts the snapshot's record together.
 // The order is that of the parts asked for: what is captured first tells less
@@ -25,13 +30,16 @@ func (s *session) parts(ctx context.Context, parts []Part) (*repo.Manifest, erro
 		Host: s.opts.Host, Tags: s.opts.Tags, Status: "completed",
 	}
 	var bases []*base
-	var lost []error
+	var lost []error // of parts
 	for i := range parts {
 		x, err := s.newRun(ctx, &parts[i])
 		if err != nil {
 			return nil, err
 		}
 		done, err := x.stages()
+		if err == nil && x.lost != nil {
+			x.lose(&done)
+		}
 		if c, ok := parts[i].From.(io.Closer); ok {
 			// What it leaves behind is its own; the part is read.
 			if lost := c.Close(); lost != nil {
@@ -42,7 +50,7 @@ func (s *session) parts(ctx context.Context, parts []Part) (*repo.Manifest, erro
 			return nil, err
 		}
 		if x.lost != nil {
-			lost = append(lost, x.lost)
+			lost = append(lost, fmt.Errorf("source %s: %w", parts[i].Source, x.lost))
 		}
 		s.notes = append(s.notes, done.Notes[len(parts[i].Notes):]...)
 		m.Parts = append(m.Parts, done)
@@ -50,7 +58,10 @@ func (s *session) parts(ctx context.Context, parts []Part) (*repo.Manifest, erro
 		bases = append(bases, x.base)
 	}
 	if len(lost) == len(parts) {
-		return nil, lost[0]
+		if len(lost) == 1 {
+			return nil, errors.Unwrap(lost[0]) // whoever asked knows the one source
+		}
+		return nil, errors.Join(lost...)
 	}
 	m.Type = string(s.conclude(m, bases))
 	m.FinishedAt = time.Now()
@@ -76,7 +87,7 @@ func (s *session) newRun(ctx context.Context, p *Part) (*run, error) {
 	x := &run{
 		session: s, ctx: ctx, src: p.From, part: &p.Part, cutter: cutter, maxChunk: profile.Chunker.Max, begun: time.Now(),
 		fresh:   s.opts.Type == Full,
-		earlier: past{s.prog.BytesRead.Load(), s.prog.BytesNew.Load(), s.stored()},
+		earlier: past{s.prog.BytesRead.Load(), s.prog.BytesNew.Load(), s.stored(), len(s.problems), s.count},
 		order:   make(chan *batch, batchQueue), work: make(chan task, batchQueue),
 		large: make(chan struct{}, largeFiles),
 	}
@@ -135,9 +146,18 @@ func (b *builder) remarks(part *repo.Part) {
 	}
 }
 
-// lose closes a part whose source was lost: it holds nothing, and says why.
-func (b *builder) lose(part *repo.Part) {
-	part.StartedAt, part.FinishedAt, part.Failed = b.begun, time.Now(), true
-	part.Notes = append(append([]string(nil), part.Notes...), fmt.Sprintf("failed: %v", b.lost))
-	b.problem(nil, "read source "+part.Source, b.lost)
+// lose closes a part whose source was lost: it holds nothing, and says why. What
+// else went wrong in it follows from that and says nothing more. All stages of
+// the part have ended.
+func (x *run) lose(part *repo.Part) {
+	stored := part.Counts.BytesStored
+	*part = *x.part
+	part.StartedAt, part.FinishedAt, part.Failed = x.begun, time.Now(), true
+	part.Notes = append(slices.Clone(part.Notes), fmt.Sprintf("failed: %v", x.lost))
+	part.Counts.BytesStored = stored // what is in packs is there
+	x.mu.Lock()
+	x.prog.Problems.Add(int64(x.earlier.count) - int64(x.count))
+	x.problems, x.count = x.problems[:x.earlier.problems], x.earlier.count
+	x.mu.Unlock()
+	x.problem(nil, "read source "+part.Source, x.lost)
 }

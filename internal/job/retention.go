@@ -20,8 +20,8 @@ const (
 	expiryLeast  = 3
 )
 
-// expired chooses which backups may be forgotten now: those past their time,
-// what expired first first. list holds all backups that have a snapshot, in any
+// expired chooses which backups may be forgotten now, what could go first first:
+// those past their time. list holds all backups that have a snapshot, in any
 // order, recent says how many expired in the last window. Never taken are
 //
 //   - the newest complete backup of all,
@@ -36,10 +36,15 @@ func expired(list []Backup, now time.Time, minimum, recent int) []string {
 	slices.SortFunc(list, func(a, b Backup) int { return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.ID, a.ID)) })
 	type kept struct {
 		any, complete int
-		suspicious    bool
+		until         time.Time // what is older stays until then
+		always        bool      // or until somebody deletes what is suspicious
+	}
+	type past struct {
+		id   string
+		when time.Time
 	}
 	schedules := make(map[string]*kept)
-	var due []Backup
+	var due []past
 	newest := true
 	for _, b := range list {
 		k := schedules[b.ScheduleID]
@@ -47,24 +52,33 @@ func expired(list []Backup, now time.Time, minimum, recent int) []string {
 			k = new(kept)
 			schedules[b.ScheduleID] = k
 		}
-		complete := b.State == Completed && !suspicious(b.Manifest)
-		keep := k.any < max(minimum, 1) || complete && (newest || k.complete < max(minimum, 1)) || k.suspicious
+		strange := suspicious(b.Manifest)
+		complete := b.State == Completed && !strange
+		keep := k.any < max(minimum, 1) || complete && (newest || k.complete < max(minimum, 1)) || k.always
 		k.any++
 		if complete {
 			k.complete++
 			newest = false
 		}
-		past := !b.ExpiresAt.IsZero() && b.ExpiresAt.Before(now)
-		if past && !keep {
-			due = append(due, b)
+		when := b.ExpiresAt
+		if when.Before(k.until) {
+			when = k.until
 		}
-		k.suspicious = k.suspicious || !past && suspicious(b.Manifest)
+		if !keep && !b.ExpiresAt.IsZero() && when.Before(now) {
+			due = append(due, past{b.ID, when})
+		}
+		if strange {
+			k.always = k.always || b.ExpiresAt.IsZero()
+			if b.ExpiresAt.After(k.until) {
+				k.until = b.ExpiresAt
+			}
+		}
 	}
-	slices.SortFunc(due, func(a, b Backup) int { return cmp.Or(a.ExpiresAt.Compare(b.ExpiresAt), cmp.Compare(a.ID, b.ID)) })
+	slices.SortFunc(due, func(a, b past) int { return cmp.Or(a.when.Compare(b.when), cmp.Compare(a.id, b.id)) })
 	most := max(expiryLeast, len(list)/expiryShare) - recent
 	out := make([]string, 0, len(due))
-	for _, b := range due[:max(0, min(len(due), most))] {
-		out = append(out, b.ID)
+	for _, p := range due[:max(0, min(len(due), most))] {
+		out = append(out, p.id)
 	}
 	return out
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -31,14 +32,20 @@ func RunHook(ctx context.Context, argv []string) error {
 	c := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	c.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"}
 	c.WaitDelay = hookGrace
+	// What it starts belongs to it and ends with it.
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
 	var out tail
 	c.Stdout, c.Stderr = &out, &out
 	err := c.Run()
 	if err == nil {
 		return nil
 	}
-	if ctx.Err() != nil {
-		err = fmt.Errorf("%v: it took longer than %v, or the backup was stopped", err, hookTime)
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		err = fmt.Errorf("%v: it was ended, as it took longer than %v", err, hookTime)
+	case ctx.Err() != nil:
+		err = fmt.Errorf("%v: it was ended, as the backup was stopped", err)
 	}
 	text := strings.TrimSpace(strings.ToValidUTF8(out.String(), "?"))
 	if text != "" {
@@ -47,14 +54,16 @@ func RunHook(ctx context.Context, argv []string) error {
 	return fmt.Errorf("the command %s ended with: %v%s", argv[0], err, text)
 }
 
-// tail keeps the end of what is written to it.
-type tail struct{ bytes.Buffer }
+// tail keeps the end of what is written to it. The buffer is not embedded: its
+// ReadFrom would take all there is.
+type tail struct{ end bytes.Buffer }
 
 func (t *tail) Write(p []byte) (int, error) {
-	n := len(p)
-	t.Buffer.Write(p[max(0, len(p)-hookTail):])
-	if over := t.Len() - hookTail; over > 0 {
-		t.Next(over)
+	t.end.Write(p[max(0, len(p)-hookTail):])
+	if over := t.end.Len() - hookTail; over > 0 {
+		t.end.Next(over)
 	}
-	return n, nil
+	return len(p), nil
 }
+
+func (t *tail) String() string { return t.end.String() }

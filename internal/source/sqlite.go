@@ -10,8 +10,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"modernc.org/sqlite"
@@ -50,7 +52,7 @@ type inode struct{ dev, ino uint64 }
 
 // copied is the copy of one database.
 type copied struct {
-	path string
+	path string // empty: there is none, the file itself is read
 	size int64
 	made Time
 }
@@ -76,21 +78,36 @@ func NewSQLite(o SQLiteOptions) (*SQLite, error) {
 }
 
 // Scan copies the databases and yields them; see [Source]. A database that can
-// not be copied ends it.
+// not be copied ends it; one so damaged that SQLite can not read it is yielded
+// as the file it is, with a [Remark] that is a problem.
 func (s *SQLite) Scan(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		for _, path := range s.options.Paths {
+			if ctx.Err() != nil {
+				yield(Entry{}, context.Cause(ctx))
+				return
+			}
 			if err := s.copy(ctx, path); err != nil {
-				yield(Entry{}, fmt.Errorf("database %s: %w", path, err))
+				if ctx.Err() != nil {
+					err = context.Cause(ctx)
+				} else {
+					err = fmt.Errorf("database %s: %w", path, err)
+				}
+				yield(Entry{}, err)
 				return
 			}
 		}
 		for e, err := range s.Files.Scan(ctx) {
-			if c := s.of(&e); c != nil {
-				// Nothing about the file tells whether the database changed, as its
-				// newest pages may stand in the -wal file: the time of the copy makes
-				// sure that it is read.
-				e.Size, e.Blocks, e.Ctime = c.size, (c.size+511)/512, c.made
+			if e.Event == Item && e.Err == nil {
+				switch c := s.of(&e); {
+				case c == nil:
+					e.Err = ErrChanged // something else took its place since it was copied
+				case c.path != "":
+					// Nothing about the file tells whether the database changed, as its
+					// newest pages may stand in the -wal file: the time of the copy makes
+					// sure that it is read.
+					e.Size, e.Blocks, e.Ctime = c.size, (c.size+511)/512, c.made
+				}
 			}
 			if !yield(e, err) {
 				return
@@ -115,7 +132,7 @@ func (s *SQLite) copy(ctx context.Context, path string) (err error) {
 		return err
 	}
 	if !before.Mode().IsRegular() {
-		return errors.New("it is no regular file")
+		return errors.New("it is no regular file: name the file itself")
 	}
 	f, err := os.CreateTemp(s.options.Staging, StagedPrefix+"*.db")
 	if err != nil {
@@ -128,7 +145,13 @@ func (s *SQLite) copy(ctx context.Context, path string) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := s.online(ctx, path, staged); err != nil {
+	c := &copied{path: staged}
+	if err := s.online(ctx, path, staged); isDamage(err) {
+		s.remark(Remark{Path: path, Text: fmt.Sprintf("SQLite can not read it (%v): the file was taken as it is", err), Problem: true})
+		c.path = ""
+	} else if err != nil {
+		return hinted(err)
+	} else if err := s.examine(ctx, path, staged); err != nil {
 		return err
 	}
 	after, err := os.Lstat(path)
@@ -138,38 +161,50 @@ func (s *SQLite) copy(ctx context.Context, path string) (err error) {
 	if !os.SameFile(before, after) {
 		return ErrChanged
 	}
-	if err := s.examine(ctx, path, staged); err != nil {
-		return err
-	}
-	info, err := os.Stat(staged)
+	info, err := os.Lstat(staged)
 	if err != nil {
 		return err
 	}
-	now := time.Now()
 	key, err := inodeOf(after)
 	if err != nil {
 		return err
 	}
+	now := time.Now()
+	c.size, c.made = info.Size(), Time{Sec: now.Unix(), Nsec: uint32(now.Nanosecond())}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.copies[key] = &copied{path: staged, size: info.Size(), made: Time{Sec: now.Unix(), Nsec: uint32(now.Nanosecond())}}
+	s.copies[key] = c
 	return nil
 }
 
-// online has SQLite copy a database in one step: all pages as of one moment. A
-// database in WAL mode is written to meanwhile, in the older modes a writer
-// waits.
-func (s *SQLite) online(ctx context.Context, path, staged string) error {
-	db, err := sql.Open("sqlite", uri(path, "mode=ro", fmt.Sprintf("_pragma=busy_timeout(%d)", s.options.Busy.Milliseconds())))
+const (
+	// busySlice is how long SQLite itself waits for a lock, busyPause how long
+	// after it: between the two a stop is noticed.
+	busySlice = 200 * time.Millisecond
+	busyPause = 20 * time.Millisecond
+	// stepPages are copied at once, some tens of megabytes a second; then a stop
+	// is noticed.
+	stepPages = 1024
+)
+
+// online has SQLite copy a database as of one moment. A transaction that reads
+// holds that moment over all steps: a database in WAL mode is written to
+// meanwhile, in the older modes a writer waits until the copy is made.
+func (s *SQLite) online(ctx context.Context, path, staged string) (err error) {
+	db, err := sql.Open("sqlite", uri(path, "mode=ro", fmt.Sprintf("_pragma=busy_timeout(%d)", busySlice.Milliseconds())))
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	c, err := db.Conn(ctx)
-	if err != nil {
-		return hinted(err)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	end := time.Now().Add(s.options.Busy)
+	var c *sql.Conn
+	if err := patiently(ctx, end, func() (err error) { c, err = db.Conn(ctx); return err }); err != nil {
+		return err
 	}
 	defer c.Close()
+	if err := patiently(ctx, end, func() error { return beginReading(ctx, c) }); err != nil {
+		return err
+	}
 	return c.Raw(func(driver any) error {
 		from, ok := driver.(interface {
 			NewBackup(string) (*sqlite.Backup, error)
@@ -177,46 +212,80 @@ func (s *SQLite) online(ctx context.Context, path, staged string) error {
 		if !ok {
 			return errors.New("internal error: the SQLite driver has no online backup")
 		}
-		b, err := from.NewBackup(uri(staged))
+		// Who finds the copy after a crash throws it away.
+		b, err := from.NewBackup(uri(staged, "_pragma=journal_mode(off)", "_pragma=synchronous(off)"))
 		if err != nil {
-			return hinted(err)
+			return err
 		}
-		end := time.Now().Add(s.options.Busy)
-		for {
-			more, err := b.Step(-1)
-			switch {
-			case err == nil && !more:
-				return b.Finish()
-			case err != nil && (!isBusy(err) || time.Now().After(end)):
-				return errors.Join(hinted(err), b.Finish())
-			}
-			select {
-			case <-time.After(20 * time.Millisecond):
-			case <-ctx.Done():
-				return errors.Join(context.Cause(ctx), b.Finish())
-			}
+		for more := true; more && err == nil; {
+			err = patiently(ctx, end, func() (err error) { more, err = b.Step(stepPages); return err })
 		}
+		return errors.Join(err, b.Finish())
 	})
 }
 
-// The codes of SQLite for a database that somebody else holds.
-const (
-	sqliteBusy   = 5
-	sqliteLocked = 6
-)
-
-func isBusy(err error) bool {
-	var e *sqlite.Error
-	return errors.As(err, &e) && (e.Code()&0xff == sqliteBusy || e.Code()&0xff == sqliteLocked)
+// beginReading fixes the moment a connection reads.
+func beginReading(ctx context.Context, c *sql.Conn) error {
+	if _, err := c.ExecContext(ctx, "BEGIN"); err != nil {
+		return err
+	}
+	var n int64
+	err := c.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&n)
+	if err != nil {
+		_, undo := c.ExecContext(ctx, "ROLLBACK")
+		err = errors.Join(err, undo)
+	}
+	return err
 }
 
-func hinted(err error) error {
-	if isBusy(err) {
-		return fmt.Errorf("%v: a writer held it all the time", err)
+// patiently tries again until a writer that is in the way has ended.
+func patiently(ctx context.Context, end time.Time, try func() error) error {
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		err := try()
+		if err == nil || !isBusy(err) || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-time.After(busyPause):
+		case <-ctx.Done():
+		}
 	}
+}
+
+// Codes of SQLite, without what stands above their lowest byte.
+const (
+	codeBusy      = 5
+	codeLocked    = 6
+	codeReadOnly  = 8
+	codeHot       = 8 | 3<<8 // read only, with a journal to be rolled back first
+	codeCorrupt   = 11
+	codeCantOpen  = 14
+	codeNotSQLite = 26
+)
+
+func coded(err error, codes ...int) bool {
 	var e *sqlite.Error
-	if errors.As(err, &e) {
-		return fmt.Errorf("%v", err) // the driver's errors end here
+	return errors.As(err, &e) && slices.Contains(codes, e.Code()&0xff)
+}
+
+func isBusy(err error) bool   { return coded(err, codeBusy, codeLocked) }
+func isDamage(err error) bool { return coded(err, codeCorrupt, codeNotSQLite) }
+
+// hinted says what to do about an error of SQLite, whose type ends here.
+func hinted(err error) error {
+	var e *sqlite.Error
+	switch {
+	case isBusy(err):
+		return fmt.Errorf("%v: a writer held it all the time", err)
+	case errors.As(err, &e) && e.Code() == codeHot:
+		return fmt.Errorf("%v: it was not closed well and must be repaired first: open it once with the program it belongs to", err)
+	case coded(err, codeCantOpen, codeReadOnly):
+		return fmt.Errorf("%v: a database in WAL mode needs the right to write to its directory when no program has it open", err)
+	case errors.As(err, &e):
+		return fmt.Errorf("%v", err)
 	}
 	return err
 }
@@ -224,7 +293,8 @@ func hinted(err error) error {
 // examine reads the copy as SQLite would and records what is wrong with it. The
 // copy is stored all the same: a damaged database is better than none.
 func (s *SQLite) examine(ctx context.Context, path, staged string) error {
-	db, err := sql.Open("sqlite", uri(staged, "mode=ro"))
+	// Nobody writes to the copy, which is what immutable says.
+	db, err := sql.Open("sqlite", uri(staged, "mode=ro", "immutable=1"))
 	if err != nil {
 		return err
 	}
@@ -251,10 +321,14 @@ func (s *SQLite) examine(ctx context.Context, path, staged string) error {
 		}
 		r.Text, r.Problem = "quick_check: "+strings.Join(found, "; "), true
 	}
+	s.remark(r)
+	return nil
+}
+
+func (s *SQLite) remark(r Remark) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.remarks = append(s.remarks, r)
-	return nil
 }
 
 // uri names a database file for SQLite, whatever characters its path has.
@@ -272,10 +346,10 @@ func (s *SQLite) Remarks() []Remark {
 // Open opens the copy of a database; see [Source].
 func (s *SQLite) Open(e *Entry) (File, error) {
 	c := s.of(e)
-	if c == nil {
+	if c == nil || c.path == "" {
 		return s.Files.Open(e)
 	}
-	f, err := os.Open(c.path)
+	f, err := os.OpenFile(c.path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
 	}

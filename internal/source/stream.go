@@ -99,9 +99,7 @@ func (s *Stream) Open(e *Entry) (File, error) {
 	if e.Type != Regular || s.taken.Swap(true) {
 		return nil, &fs.PathError{Op: "open", Path: e.Name, Err: errOnce}
 	}
-	f := &streamFile{entry: *e, ctx: s.ctx, full: make(chan streamPart, streamBuffers), stop: make(chan struct{})}
-	go f.pump(s.in)
-	return f, nil
+	return newStreamFile(s.ctx, e, s.in), nil
 }
 
 // Release is described at [Source]; nothing is held.
@@ -122,9 +120,18 @@ type streamFile struct {
 	part  streamPart    // being handed out
 	read  int64
 	over  bool
+
+	pumped chan struct{} // closed when nobody reads ahead any more
+}
+
+func newStreamFile(ctx context.Context, e *Entry, in io.Reader) *streamFile {
+	f := &streamFile{entry: *e, ctx: ctx, full: make(chan streamPart, streamBuffers), stop: make(chan struct{}), pumped: make(chan struct{})}
+	go f.pump(in)
+	return f
 }
 
 func (f *streamFile) pump(in io.Reader) {
+	defer close(f.pumped)
 	for {
 		b := make([]byte, streamBuffer)
 		n, err := io.ReadFull(in, b)

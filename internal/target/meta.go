@@ -2,6 +2,7 @@ package target
 
 import (
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,3 +90,9 @@ func (m *Meta) possible(t Type) bool {
 
 // device is the number that mknod wants for m.
 func (m *Meta) device() uint64 { return unix.Mkdev(m.RdevMajor, m.RdevMinor) }
+
+// now is the time as file systems keep it.
+func now() Time {
+	t := time.Now()
+	return Time{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())}
+}

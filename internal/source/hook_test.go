@@ -1,0 +1,71 @@
+package source_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/generalbots/backupd/internal/source"
+)
+
+func TestRunHook_SaysWhatWentWrong(t *testing.T) {
+	must(t, source.RunHook(t.Context(), []string{"true"}))
+	for _, c := range []struct {
+		argv []string
+		want string
+	}{
+		{nil, "without a command"},
+		{[]string{"/does/not/exist"}, "no such file"},
+		{[]string{"sh", "-c", "echo one; echo two >&2; exit 3"}, "exit status 3: one\ntwo"},
+		{[]string{"sh", "-c", "yes x | head -c 100000; exit 1"}, "exit status 1: x"},
+		{[]string{"sh", "-c", `printf '\377'; exit 1`}, "exit status 1: ?"},
+	} {
+		err := source.RunHook(t.Context(), c.argv)
+		if err == nil || !strings.Contains(err.Error(), c.want) || len(err.Error()) > 3000 {
+			t.Errorf("%q: got %.200v, want %q", c.argv, err, c.want)
+		}
+	}
+}
+
+// No shell looks at the arguments, and nothing of this process's surroundings
+// is handed on.
+func TestRunHook_HandsOnNothing(t *testing.T) {
+	t.Setenv("BACKUPD_TOKEN", "secret")
+	dir := t.TempDir()
+	must(t, source.RunHook(t.Context(), []string{"sh", "-c", `env >"$1"; printf '%s' "$2" >"$1.arg"; cat >"$1.in"`, "sh", filepath.Join(dir, "env"), "$(id); *"}))
+	env, err := os.ReadFile(filepath.Join(dir, "env"))
+	must(t, err)
+	if strings.Contains(string(env), "secret") || !strings.Contains(string(env), "PATH=") {
+		t.Errorf("got %s", env)
+	}
+	if arg, _ := os.ReadFile(filepath.Join(dir, "env.arg")); string(arg) != "$(id); *" {
+		t.Errorf("got argument %q", arg)
+	}
+	if in, err := os.ReadFile(filepath.Join(dir, "env.in")); err != nil || len(in) > 0 {
+		t.Errorf("got input %q, %v", in, err)
+	}
+}
+
+// A command that is stopped takes what it has started with it.
+func TestRunHook_StopsAllOfIt(t *testing.T) {
+	dir := t.TempDir()
+	alive := filepath.Join(dir, "alive")
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(300*time.Millisecond, cancel)
+	begun := time.Now()
+	err := source.RunHook(ctx, []string{"sh", "-c", `(while :; do date >"$1"; sleep 0.05; done) & wait`, "sh", alive})
+	if err == nil || !strings.Contains(err.Error(), "the backup was stopped") {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(begun); took > 4*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	must(t, os.Remove(alive)) // it was there
+	time.Sleep(200 * time.Millisecond)
+	if _, err := os.Stat(alive); err == nil {
+		t.Error("what it started goes on")
+	}
+}
