@@ -20,8 +20,8 @@ type sweeper interface {
 // lockForWriting takes the writer's lock and reads again what another writer
 // may have changed since the repository was opened.
 func (r *Repo) lockForWriting(ctx context.Context) (err error) {
-	if r.rollback != nil {
-		return fmt.Errorf("%w: %w", ErrReadOnly, r.rollback)
+	if why := r.wentBack(); why != nil {
+		return fmt.Errorf("%w: %w", ErrReadOnly, why)
 	}
 	if r.writing != nil {
 		return errors.New("internal error: the repository is being written already")
