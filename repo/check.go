@@ -99,8 +99,8 @@ func (r *Repo) Check(ctx context.Context, o CheckOptions, p *CheckProgress) (*Ch
 		leaning: leaning{rd: r.reader},
 		damage:  &damageList{blocks: make(map[crypto.PackID][]uint32)},
 	}
-	if r.rollback != nil {
-		c.find("head", r.rollback.Error())
+	if why := r.wentBack(); why != nil {
+		c.find("head", why.Error())
 	}
 	chain, err := loadChain(ctx, r.store, r.files)
 	if err != nil {

@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/generalbots/backupd/internal/store"
@@ -28,7 +29,9 @@ func (r *Repo) Refresh(ctx context.Context) error {
 		r.mu.Lock()
 		r.chain = c
 		if r.head != nil && r.rollback == nil {
-			r.rollback = c.compareHead(r.head)
+			if r.rollback = c.compareHead(r.head); r.rollback != nil {
+				r.warn(fmt.Sprintf("read only from now on: %v", r.rollback))
+			}
 		}
 		r.mu.Unlock()
 	}
@@ -68,3 +71,10 @@ func (r *Repo) sameChain(ctx context.Context) (bool, error) {
 
 // Space tells the room there is where the repository lies.
 func (r *Repo) Space(ctx context.Context) (store.Space, error) { return r.store.Space(ctx) }
+
+// wentBack tells why the repository must not be written.
+func (r *Repo) wentBack() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rollback
+}

@@ -20,8 +20,8 @@ type sweeper interface {
 // lockForWriting takes the writer's lock and reads again what another writer
 // may have changed since the repository was opened.
 func (r *Repo) lockForWriting(ctx context.Context) error {
-	if r.rollback != nil {
-		return fmt.Errorf("%w: %w", ErrReadOnly, r.rollback)
+	if why := r.wentBack(); why != nil {
+		return fmt.Errorf("%w: %w", ErrReadOnly, why)
 	}
 	return r.lockWriter(ctx, false)
 }

@@ -64,13 +64,18 @@ type Target struct {
 // Observer is told what metrics count. Its methods return at once.
 // They may be called while locks are held, and must not call Jobs.
 type Observer interface {
+	// JobDone is told of each job that is over, or interrupted.
 	JobDone(Job)
+	// QueueChanged is told how many jobs wait and how many run.
 	QueueChanged(waiting, running int)
 }
 
 // Auditor is told what the daemon does that nobody asked for in a call: backups
 // of schedules, expiry, upkeep.
-type Auditor interface{ Acted(Act) }
+type Auditor interface {
+	// Acted is told after it was done. It may take its time, but must not call Jobs.
+	Acted(Act)
+}
 
 // Act is something the daemon did by itself.
 type Act struct {

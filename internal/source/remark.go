@@ -10,5 +10,6 @@ type Remark struct {
 // Remarker is a [Source] that has remarks. They are asked for when its scan is
 // over and its files are read.
 type Remarker interface {
+	// Remarks returns all of them, in no order.
 	Remarks() []Remark
 }
