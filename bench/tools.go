@@ -215,7 +215,8 @@ func newKopia(_, home string) *tool {
 			"KOPIA_LOG_DIR=" + at("log"), "KOPIA_CHECK_FOR_UPDATES=false"},
 		setup: [][]string{
 			{"repository", "create", "filesystem", "--path", at("repo")},
-			{"policy", "set", "--global", "--compression=zstd-fastest"},
+			// Without keep-latest it drops what it thinks is too old while the bench goes on.
+			{"policy", "set", "--global", "--compression=zstd-fastest", "--keep-latest=1000"},
 		},
 		backup: func(_ *tool, path string) []string {
 			return []string{"snapshot", "create", "--json", "--no-progress", path}

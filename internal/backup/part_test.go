@@ -122,7 +122,7 @@ func TestParts_ALostSourceFailsAlone(t *testing.T) {
 		t.Errorf("a failed part is a base")
 	}
 	r := v.open(t)
-	st, err := r.Stats(t.Context())
+	st, err := r.Stats(t.Context(), nil)
 	must(t, err)
 	if len(st.Snapshots) != 2 || st.Snapshots[0].Files != 1200 {
 		t.Errorf("got %+v", st.Snapshots)
