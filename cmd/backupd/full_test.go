@@ -266,9 +266,11 @@ func TestFullDisk_RepositoryStaysWholeAndGCNeedsNoSpace(t *testing.T) {
 		}
 		before := b.snapshotCount()
 		b.must("repo", "check", "--read-data")
-		b.must("repo", "restore", "latest", b.path("src"), "--target", "back")
-		if before == 1 && digest(t, b.path("back"+b.path("src"))) != was {
-			t.Error("what was there is not the same")
+		if before == 1 { // the racer left no room for a snapshot without src
+			b.must("repo", "restore", "latest", b.path("src"), "--target", "back")
+			if digest(t, b.path("back"+b.path("src"))) != was {
+				t.Error("what was there is not the same")
+			}
 		}
 		_, stderr, code := b.run("repo", "gc")
 		if code != exitDone || d.free() == 0 {
