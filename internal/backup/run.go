@@ -238,15 +238,15 @@ func (x *run) stages() (part repo.Part, err error) {
 var errStopped = errors.New("the run has ended")
 
 // problem records something that could not be done. The run goes on.
-func (x *session) problem(path []byte, op string, err error) {
-	x.prog.Problems.Add(1)
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.count++
-	if len(x.problems) < maxProblems {
+func (s *session) problem(path []byte, op string, err error) {
+	s.prog.Problems.Add(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count++
+	if len(s.problems) < maxProblems {
 		// A path may have megabytes, and whoever can make one can make a thousand.
 		path = bytes.Clone(path[:min(len(path), maxProblemPath)])
-		x.problems = append(x.problems, repo.Problem{Path: path, Op: op, Text: err.Error()})
+		s.problems = append(s.problems, repo.Problem{Path: path, Op: op, Text: err.Error()})
 	}
 }
 
