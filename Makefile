@@ -4,7 +4,7 @@ GO          ?= go
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 STATICCHECK := v0.8.1
 FUZZTIME    ?= 30s
-CRASH_SCALE ?= 20
+CRASH_SCALE ?= 4
 prefix      ?= /usr/local
 unitdir     ?= $(prefix)/lib/systemd/system
 share        = $(DESTDIR)$(prefix)/share
@@ -40,7 +40,7 @@ bench: build ## measure the work of a backup beside the floors, restic and borg;
 fuzz: ## run every fuzz target for FUZZTIME (30s)
 	scripts/fuzz.sh $(FUZZTIME)
 
-crash: need ## the long crash and kill batteries, CRASH_SCALE (20) times the length of make test
+crash: need ## the long crash and kill batteries, CRASH_SCALE (4) times the length of make test
 	CRASH_SCALE=$(CRASH_SCALE) BACKUPD_INDEX_TRIALS=$$((2500 * $(CRASH_SCALE))) $(GO) test -v -count=1 -timeout 0 -run 'Crash|Kill|Fault|PowerCut|Damage|Full' ./...
 
 demo: build ## back up real files, change them, restore them, compare every byte; DEMO=folder adds yours
