@@ -43,7 +43,7 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 crash: need ## the long crash and kill batteries, CRASH_SCALE (4) times the length of make test
 	CRASH_SCALE=$(CRASH_SCALE) BACKUPD_INDEX_TRIALS=$$((2500 * $(CRASH_SCALE))) $(GO) test -v -count=1 -timeout 0 -run 'Crash|Kill|Fault|PowerCut|Damage|Full' ./...
 
-demo: build ## back up real files, change them, restore them, compare every byte; DEMO=folder adds yours
+demo: build ## a daemon backs up real files, restores them, every byte is compared; DEMO=folder adds yours
 	scripts/demo.sh $(DEMO)
 
 run: build ## start the daemon on an embedded default under var/run; LISTEN=host:port, Ctrl-C ends it
