@@ -90,6 +90,7 @@ func TestCrowd_ReadsAreAnsweredInTimeBesideABackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.configure()
+	h.token("admin")
 	tokens := make([]string, crowdTokens)
 	for i := range tokens {
 		tokens[i] = strings.TrimSpace(h.must("token", "create", "--config", h.configFile(), "--name", fmt.Sprint("bot-", i), "--role", "backup_operator"))

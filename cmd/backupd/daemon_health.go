@@ -11,7 +11,7 @@ import (
 const (
 	// judgeEvery is how old the answer of /api/health may be, leastFree the room in the state directory, in bytes,
 	// below which a change could find none.
-	judgeEvery = 10 * time.Second
+	judgeEvery = 4 * time.Second
 	leastFree  = 1 << 20
 	// maxNamed bounds how many schedules a line of the log names.
 	maxNamed = 5

@@ -150,7 +150,7 @@ func (b *battery) client(address string, rng *rand.Rand, want string, dead <-cha
 		switch what := rng.IntN(12); {
 		case what < 3 || backup == "":
 			b.create(address, fmt.Sprintf("key-%x", rng.Uint64()), want)
-		case what < 6:
+		case what < 5:
 			b.delete(address, backup)
 		case what < 8 && !b.calm:
 			code, m := b.send(address, "POST", base+"/restore/"+backup, `{"overwrite": "always"}`, "")
@@ -395,14 +395,19 @@ func TestKill_OfTheDaemonAtAnyMomentKeepsItsPromises(t *testing.T) {
 	}
 	slices.Sort(live)
 	d.until("deletions have come to the repository", func() bool {
-		list := b.h.must("repo", "snapshots", "--json", "--config", b.h.configFile())
-		for id, p := range b.backups {
-			if p.gone && strings.Contains(list, id) {
+		var list []struct{ ID string }
+		if err := json.Unmarshal([]byte(b.h.must("repo", "snapshots", "--json", "--config", b.h.configFile())), &list); err != nil {
+			t.Fatal(err)
+		}
+		there := map[string]bool{}
+		for _, s := range list {
+			there[s.ID] = true
+			if p := b.backups[s.ID]; p != nil && p.gone {
 				return false
 			}
 		}
 		for _, id := range live {
-			if !strings.Contains(list, id) {
+			if !there[id] {
 				t.Fatalf("backup %s is not in the repository", id)
 			}
 		}
