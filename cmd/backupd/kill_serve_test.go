@@ -54,6 +54,7 @@ type battery struct {
 	broken    []string
 	acked     map[string]int
 	asked     int
+	killed    int // daemons
 
 	calm bool // no restores, which keep a backup from being deleted
 }
@@ -264,6 +265,7 @@ func (b *battery) life(d *served, front func(address string) string) {
 	}
 	time.Sleep(time.Duration(b.rng.IntN(700)) * time.Millisecond)
 	d.end(syscall.SIGKILL)
+	b.killed++
 	close(dead)
 	clients.Wait()
 }
@@ -370,6 +372,7 @@ func TestKill_OfTheDaemonAtAnyMomentKeepsItsPromises(t *testing.T) {
 			d := b.h.start()
 			time.Sleep(time.Duration(b.rng.IntN(200)) * time.Millisecond)
 			d.end(syscall.SIGKILL)
+			b.killed++
 		}
 		d := b.h.start()
 		b.settle(d, digest(t, b.h.path("src")))
@@ -425,7 +428,7 @@ func TestKill_OfTheDaemonAtAnyMomentKeepsItsPromises(t *testing.T) {
 			t.Errorf("backup %s came back as something else", id)
 		}
 	}
-	t.Logf("%d calls, acknowledged %v; %d backups, %d of them deleted", b.asked, b.acked, made, gone)
+	t.Logf("%d daemons killed, %d calls, acknowledged %v; %d backups, %d of them deleted", b.killed, b.asked, b.acked, made, gone)
 	if made < daemonKills() || gone == 0 {
 		t.Error("hardly anything was asked of the daemons")
 	}
