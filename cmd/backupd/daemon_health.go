@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -33,9 +35,24 @@ func (d *daemon) degraded() error {
 	return nil
 }
 
+// examine judges every judgeEvery until ctx ends. It has a goroutine of its own: a disk that hangs keeps no sign of life
+// back.
+func (d *daemon) examine(ctx context.Context) {
+	tick := time.NewTicker(judgeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			d.judge(now)
+		}
+	}
+}
+
 // judge looks at what keeps the daemon from its work while it answers, and logs what has changed.
-func (d *daemon) judge(ctx context.Context, now time.Time) {
-	err := errors.Join(d.repo.ReadOnly(), d.stateTrouble(), d.overdue(now))
+func (d *daemon) judge(now time.Time) {
+	err := errors.Join(d.repo.ReadOnly(), writable(d.config.Repository.Path), d.stateTrouble(), d.overdue(now))
 	said := func(err error) string {
 		if err == nil {
 			return ""
@@ -53,6 +70,14 @@ func (d *daemon) judge(ctx context.Context, now time.Time) {
 	default:
 		d.log.Error("the daemon can not do all its work", "error", err)
 	}
+}
+
+// writable tells whether the repository's directory could be written to: file systems that meet an error turn read-only.
+func writable(path string) error {
+	if err := unix.Access(path, unix.W_OK); err != nil {
+		return fmt.Errorf("the repository can not be written to: %s: %w", path, err)
+	}
+	return nil
 }
 
 // stateTrouble is why jobs can not be written down.

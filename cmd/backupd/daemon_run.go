@@ -22,7 +22,8 @@ func (d *daemon) Run(ctx context.Context) error {
 	helpers.Go(func() { d.tend(work) })
 	go func() { served <- d.server.Serve(work, d.listener) }()
 	go func() { ran <- d.jobs.Run(work) }()
-	d.judge(ctx, time.Now())
+	d.judge(time.Now())
+	helpers.Go(func() { d.examine(work) })
 	d.log.Info("ready", "address", d.address.String(), "version", version, "repository", d.repo.ID().String(), "sources", len(d.config.Sources))
 	d.super.ready("listening on " + d.address.String())
 
@@ -70,7 +71,7 @@ func (d *daemon) tend(ctx context.Context) {
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	noted, judged := time.Now(), time.Now()
+	noted := time.Now()
 	rested, said := false, ""
 	for {
 		select {
@@ -83,10 +84,6 @@ func (d *daemon) tend(ctx context.Context) {
 				d.super.alive()
 			} else {
 				d.log.Error("the daemon does not answer itself; no sign of life is given")
-			}
-			if age := now.Sub(judged); answers && (age >= judgeEvery || age < 0) {
-				judged = now
-				d.judge(ctx, now)
 			}
 			status, idle := d.observer.status(now)
 			if status != said {

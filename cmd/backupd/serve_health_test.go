@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -112,6 +113,33 @@ func TestServe_HealthTellsOfAReadOnlyRepository(t *testing.T) {
 	if got := d.condition(); got != http.StatusServiceUnavailable || !strings.Contains(d.logged(), "can not do all its work") {
 		t.Errorf("an older copy of the repository: got %d\n%s", got, d.logged())
 	}
+}
+
+func TestServe_HealthTellsOfAFileSystemThatTurnedReadOnly(t *testing.T) {
+	h := newHost(t)
+	h.token("admin")
+	d := h.start()
+	if got := d.condition(); got != http.StatusOK {
+		t.Errorf("at the start: got %d\n%s", got, d.logged())
+	}
+	// Over the repository comes a view of it that can not be written to.
+	path := h.path("repo")
+	if err := unix.Mount(path, path, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	gone := sync.OnceFunc(func() {
+		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(gone)
+	if err := unix.Mount("", path, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	d.becomes(http.StatusServiceUnavailable, "can not be written to")
+	gone()
+	d.becomes(http.StatusOK, "can do its work again")
+	d.finished(d.backup())
 }
 
 func (h *bothost) copied(from, to string) {
