@@ -1,5 +1,10 @@
 package api
 
+import (
+	"net/netip"
+	"time"
+)
+
 // RouteRow is one row of the table of routes, as tests see it.
 type RouteRow struct {
 	Method, Pattern string
@@ -41,3 +46,22 @@ var SizeText = sizeText
 
 // ErrorBody is the body of an answer that is an error.
 type ErrorBody = problem
+
+// Pacer bounds the calls of each caller.
+type Pacer struct{ p *pacer }
+
+// NewPacer makes one that keeps so many callers of a generation apart.
+func NewPacer(perSecond, most int) *Pacer {
+	p := newPacer(perSecond)
+	p.most = most
+	return &Pacer{p}
+}
+
+// Take is how long a call has to wait, 0 when it is served.
+func (p *Pacer) Take(name string, at netip.Addr, now time.Time) time.Duration {
+	wait, _ := p.p.take(caller{name, at}, now)
+	return wait
+}
+
+// Size is how many buckets there are.
+func (p *Pacer) Size() int { return len(p.p.now) + len(p.p.old) }

@@ -126,6 +126,9 @@ func (c *call) run() (answer, error) {
 	if err := c.identify(); err != nil {
 		return answer{}, c.denied(err)
 	}
+	if err := c.pace(); err != nil {
+		return answer{}, err
+	}
 	if c.r.Method != http.MethodGet {
 		if err := c.s.origin.Check(c.r); err != nil {
 			return answer{}, c.denied(errOrigin)

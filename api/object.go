@@ -17,11 +17,11 @@ import (
 )
 
 const (
-	maxBody  = 1 << 20
-	maxDepth = 8   // of what a body nests
-	maxItems = 512 // of a list in a body
-	maxText  = 4 << 10
-	maxWord  = 255 // bytes of a name
+	defaultBody = 1 << 20
+	maxDepth    = 8   // of what a body nests
+	maxItems    = 512 // of a list in a body
+	maxText     = 4 << 10
+	maxWord     = 255 // bytes of a name
 )
 
 // object is the body of a request on its way into Go: each field is taken once,
@@ -44,11 +44,11 @@ func (c *call) object() (*object, error) {
 	}
 	// One byte more than is allowed is not read by MaxBytesReader, which closes
 	// the connection, so that nobody sends the rest of an endless body.
-	data, err := io.ReadAll(http.MaxBytesReader(c.w.ResponseWriter, c.r.Body, maxBody))
+	data, err := io.ReadAll(http.MaxBytesReader(c.w.ResponseWriter, c.r.Body, c.s.o.BodySize))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		return nil, &requestError{status: http.StatusRequestEntityTooLarge, code: "payload_too_large", message: fmt.Sprintf("a body has %d bytes at most", maxBody)}
+		return nil, &requestError{status: http.StatusRequestEntityTooLarge, code: "payload_too_large", message: fmt.Sprintf("a body has %d bytes at most", c.s.o.BodySize)}
 	case err != nil:
 		return nil, bad("the body did not arrive whole")
 	}

@@ -38,6 +38,9 @@ type Options struct {
 	InFlight    int // calls at the same time; 0 for 512
 	Long        int // of them streams and calls that wait; 0 for 64
 
+	BodySize          int64 // of a request at most, in bytes; 0 for 1 MiB
+	RequestsPerSecond int   // of one principal at one address, twice as many at once; 0: no limit
+
 	// Timeouts are as the zero value says unless a test changes them.
 	Timeouts Timeouts
 }
@@ -80,6 +83,7 @@ type Server struct {
 	short   chan struct{} // a place for each call
 	long    chan struct{} // and for each that takes its time
 	stats   statsCache
+	pacer   *pacer // nil: nobody is limited
 
 	drain context.Context // ends when the server is to end: streams and waits end with it
 	stop  context.CancelFunc
@@ -93,6 +97,7 @@ func New(o Options) (*Server, error) {
 	o.Connections = cmp.Or(o.Connections, 2048)
 	o.InFlight = cmp.Or(o.InFlight, 512)
 	o.Long = cmp.Or(o.Long, 64)
+	o.BodySize = cmp.Or(o.BodySize, defaultBody)
 	t := &o.Timeouts
 	t.Header = cmp.Or(t.Header, 5*time.Second)
 	t.Read = cmp.Or(t.Read, 15*time.Second)
@@ -106,7 +111,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		o: o, log: o.Logger, origin: http.NewCrossOriginProtection(),
-		short: make(chan struct{}, o.InFlight), long: make(chan struct{}, o.Long),
+		short: make(chan struct{}, o.InFlight), long: make(chan struct{}, o.Long), pacer: newPacer(o.RequestsPerSecond),
 	}
 	s.drain, s.stop = context.WithCancel(context.Background())
 	s.handler = s.router()

@@ -69,6 +69,13 @@ func (r *Repo) sameChain(ctx context.Context) (bool, error) {
 	}), nil
 }
 
+// ReadOnly is why nothing can be written, as ErrRollback in words, nil when it can.
+func (r *Repo) ReadOnly() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rollback
+}
+
 // Space tells the room there is where the repository lies.
 func (r *Repo) Space(ctx context.Context) (store.Space, error) { return r.store.Space(ctx) }
 

@@ -58,9 +58,10 @@ type daemon struct {
 	observer *observer
 	server   *api.Server
 
-	mute   atomic.Bool    // it does not answer itself
-	mu     sync.Mutex     // guards what follows
-	config *config.Config // in force
+	mute   atomic.Bool               // it does not answer itself
+	wrong  atomic.Pointer[condition] // what judge found last
+	mu     sync.Mutex                // guards what follows
+	config *config.Config            // in force
 }
 
 const (
@@ -96,9 +97,6 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	d := &daemon{o: o, config: c, super: newSupervisor()}
 	logLevel(&d.level, c)
 	d.log = newLog(o.Log, c.Log.Format, &d.level, o.Journal)
-	for _, key := range unheeded(c) {
-		d.log.Warn("a key is not heeded by this version", "key", key)
-	}
 	defer func() {
 		if err != nil {
 			_ = d.Close() // err says what matters
@@ -127,7 +125,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		Staging: filepath.Join(c.StateDir, preparedName), Program: "backupd " + version, Minimum: c.Retention.Minimum,
 		GC:      job.GCPolicy{Cron: gcCron(c), MinFree: int64(c.GC.MinFree)},
 		Verify:  job.VerifyPolicy{AfterBackup: c.Verify.AfterBackup, Every: c.Verify.Every},
-		Readers: c.Limits.ParallelRestores, Waiting: c.Limits.QueuedJobs, Observer: d.observer, Auditor: d.trail, Logger: d.log,
+		Readers: c.Limits.ParallelRestores, Waiting: c.Limits.QueuedJobs, History: c.Limits.JobHistory, Observer: d.observer, Auditor: d.trail, Logger: d.log,
 	})
 	if err != nil {
 		return nil, err

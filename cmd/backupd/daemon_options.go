@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -41,7 +39,7 @@ func jobSources(c *config.Config) []job.Source {
 			ExcludeCaches: s.ExcludeCaches, OneFileSystem: s.OneFileSystem,
 		}
 		if s.Hooks != nil {
-			out[i].Before, out[i].After = s.Hooks.Before, s.Hooks.After
+			out[i].Before, out[i].After, out[i].HookTimeout = s.Hooks.Before, s.Hooks.After, s.Hooks.Timeout
 		}
 	}
 	return out
@@ -63,45 +61,16 @@ func gcCron(c *config.Config) string {
 	return c.GC.Schedule
 }
 
-// unheeded are the keys that say something else than what the daemon does so far.
-func unheeded(c *config.Config) (keys []string) {
-	for _, k := range []struct {
-		key   string
-		heard bool
-	}{
-		{"limits.body_size", c.Limits.BodySize == 1<<20},
-		{"limits.requests_per_second", c.Limits.RequestsPerSecond == 50},
-		{"limits.job_history", c.Limits.JobHistory == 365*24*time.Hour},
-	} {
-		if !k.heard {
-			keys = append(keys, k.key)
-		}
-	}
-	for i, s := range c.Sources {
-		if s.Hooks != nil && s.Hooks.Timeout != 10*time.Minute {
-			keys = append(keys, fmt.Sprintf("sources[%d].hooks.timeout", i))
-		}
-	}
-	return keys
-}
-
 // apiOptions are those of the API over what is open.
 func (d *daemon) apiOptions(c *config.Config) api.Options {
 	o := api.Options{
 		Jobs: d.jobs, Repo: d.repo, State: d.state, Auth: d.auth, Audit: d.trail, Metrics: d.metrics.Handler(), Observer: d.metrics,
 		Degraded: d.degraded, Version: version, Commit: commit(), Logger: d.log, Connections: c.Limits.Connections,
+		BodySize: int64(c.Limits.BodySize), RequestsPerSecond: c.Limits.RequestsPerSecond,
 		Timeouts: api.Timeouts{Drain: farewell},
 	}
 	if c.TLS != nil {
 		o.TLS = d.certs.serving()
 	}
 	return o
-}
-
-// degraded says what is wrong with the daemon as a whole.
-func (d *daemon) degraded() error {
-	if d.mute.Load() {
-		return errors.New("the queue or the state file does not answer")
-	}
-	return nil
 }

@@ -22,6 +22,8 @@ func (d *daemon) Run(ctx context.Context) error {
 	helpers.Go(func() { d.tend(work) })
 	go func() { served <- d.server.Serve(work, d.listener) }()
 	go func() { ran <- d.jobs.Run(work) }()
+	d.judge(time.Now())
+	helpers.Go(func() { d.examine(work) })
 	d.log.Info("ready", "address", d.address.String(), "version", version, "repository", d.repo.ID().String(), "sources", len(d.config.Sources))
 	d.super.ready("listening on " + d.address.String())
 

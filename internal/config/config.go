@@ -184,7 +184,7 @@ type Limits struct {
 	Connections int `yaml:"connections"`
 	// BodySize is the greatest request body.
 	BodySize Size `yaml:"body_size"`
-	// RequestsPerSecond is how many one caller may send.
+	// RequestsPerSecond is how many one caller may send, which is a token or user at one address; twice as many at once.
 	RequestsPerSecond int `yaml:"requests_per_second"`
 	// AuthFailuresPerMinute is how many wrong credentials one address may send.
 	AuthFailuresPerMinute int `yaml:"auth_failures_per_minute"`
@@ -192,7 +192,7 @@ type Limits struct {
 	QueuedJobs int `yaml:"queued_jobs"`
 	// ParallelRestores is how many restores and verifications run beside a backup.
 	ParallelRestores int `yaml:"parallel_restores"`
-	// JobHistory is how long finished jobs are remembered.
+	// JobHistory is how long finished jobs are remembered, 24h at least. The job of a backup is as long as the backup is there.
 	JobHistory time.Duration `yaml:"job_history"`
 }
 

@@ -55,6 +55,7 @@ type Jobs struct {
 func Open(ctx context.Context, o Options) (*Jobs, error) {
 	o.Readers = cmp.Or(o.Readers, defaultReaders)
 	o.Waiting = cmp.Or(o.Waiting, defaultWaiting)
+	o.History = cmp.Or(o.History, defaultHistory)
 	if o.Zone == nil {
 		o.Zone = time.UTC
 	}

@@ -26,6 +26,10 @@ type Options struct {
 	Readers int // restores at the same time; 0 for 2
 	Waiting int // jobs that may wait; 0 for 1000
 
+	// History is how long jobs are remembered that are over, 0 for a year. That of
+	// a backup is remembered for as long as there is the backup.
+	History time.Duration
+
 	Observer Observer // nil: nobody counts
 	Auditor  Auditor  // nil: nobody keeps an audit
 	Logger   *slog.Logger
@@ -52,7 +56,8 @@ type Source struct {
 	Exclude       []string
 	ExcludeCaches bool
 	OneFileSystem bool
-	Before, After []string // commands with their arguments; no shell
+	Before, After []string      // commands with their arguments; no shell
+	HookTimeout   time.Duration // of each of them; 0 for ten minutes
 }
 
 // Target is a place restores can go to.
@@ -88,6 +93,7 @@ type Act struct {
 const (
 	defaultReaders = 2
 	defaultWaiting = 1000
+	defaultHistory = 365 * 24 * time.Hour
 	// attempts is how often a backup may find the daemon dead before it is no
 	// longer begun again by itself.
 	attempts = 5

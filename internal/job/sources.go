@@ -56,7 +56,7 @@ func (j *Jobs) openSource(ctx context.Context, s Source) (src source.Source, end
 		}
 		ctx, cancel := hurried(ctx)
 		defer cancel()
-		if err := source.RunHook(ctx, s.After); err != nil {
+		if err := source.RunHook(ctx, s.After, s.HookTimeout); err != nil {
 			return fmt.Errorf("after it: %w", err)
 		}
 		return nil
@@ -67,7 +67,7 @@ func (j *Jobs) openSource(ctx context.Context, s Source) (src source.Source, end
 		}
 	}()
 	if len(s.Before) > 0 {
-		if err := source.RunHook(ctx, s.Before); err != nil {
+		if err := source.RunHook(ctx, s.Before, s.HookTimeout); err != nil {
 			return nil, nil, fmt.Errorf("before it: %w", err)
 		}
 	}

@@ -15,8 +15,8 @@ const (
 	upkeepEvery = time.Minute // expiry, space and verification are looked at
 	shortEvery  = time.Hour   // gc for want of space
 	verifyAgain = time.Hour   // a verification that came to nothing is tried again
-	keepJobs    = 400 * 24 * time.Hour
-	keepLast    = 10_000
+	// keepDeletions is how long it is remembered who deleted what.
+	keepDeletions = 400 * 24 * time.Hour
 )
 
 // upkeep makes jobs of schedules, and sees to expiry, space and verification,
@@ -118,8 +118,11 @@ func (j *Jobs) expire(ctx context.Context, now time.Time) {
 
 // prune drops records of jobs nobody asks for any more.
 func (j *Jobs) prune(now time.Time) {
-	before := now.Add(-keepJobs)
-	n, err := j.st.PruneJobs(before, keepLast)
+	made := make(map[string]bool)
+	for _, s := range j.repo.Snapshots() {
+		made[s.ID] = true
+	}
+	n, err := j.st.PruneJobs(now.Add(-j.o.History), 0, func(id string) bool { return made[id] })
 	if err != nil {
 		j.log.Error("old jobs could not be dropped", "error", err)
 		return
@@ -127,7 +130,7 @@ func (j *Jobs) prune(now time.Time) {
 	if n > 0 {
 		j.dropPruned()
 	}
-	if _, err := j.st.PruneDeletions(before); err != nil {
+	if _, err := j.st.PruneDeletions(now.Add(-keepDeletions)); err != nil {
 		j.log.Error("old deletions could not be dropped", "error", err)
 	}
 }

@@ -2,6 +2,7 @@ package source
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,8 +13,9 @@ import (
 )
 
 const (
-	// hookTime is how long a command may take, hookGrace how long it has to end
-	// when that is over, hookTail how much of its output an error quotes.
+	// hookTime is how long a command may take where nothing is said, hookGrace how
+	// long it has to end when that is over, hookTail how much of its output an error
+	// quotes.
 	hookTime  = 10 * time.Minute
 	hookGrace = 5 * time.Second
 	hookTail  = 2000
@@ -22,12 +24,13 @@ const (
 // RunHook runs a command that prepares a source, or puts it back: argv is the
 // program and its arguments, no shell. It gets an empty standard input and none
 // of this process's environment but PATH. An error quotes the end of what it
-// wrote. It is killed when ctx ends, or after ten minutes.
-func RunHook(ctx context.Context, argv []string) error {
+// wrote. It is killed when ctx ends, or after limit; 0 is ten minutes.
+func RunHook(ctx context.Context, argv []string, limit time.Duration) error {
 	if len(argv) == 0 {
 		return errors.New("a hook without a command")
 	}
-	ctx, cancel := context.WithTimeout(ctx, hookTime)
+	limit = cmp.Or(limit, hookTime)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	c := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	c.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"}
@@ -43,7 +46,7 @@ func RunHook(ctx context.Context, argv []string) error {
 	}
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		err = fmt.Errorf("%v: it was ended, as it took longer than %v", err, hookTime)
+		err = fmt.Errorf("%v: it was ended, as it took longer than %v", err, limit)
 	case ctx.Err() != nil:
 		err = fmt.Errorf("%v: it was ended, as the backup was stopped", err)
 	}

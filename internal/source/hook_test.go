@@ -12,7 +12,7 @@ import (
 )
 
 func TestRunHook_SaysWhatWentWrong(t *testing.T) {
-	must(t, source.RunHook(t.Context(), []string{"true"}))
+	must(t, source.RunHook(t.Context(), []string{"true"}, 0))
 	for _, c := range []struct {
 		argv []string
 		want string
@@ -23,7 +23,7 @@ func TestRunHook_SaysWhatWentWrong(t *testing.T) {
 		{[]string{"sh", "-c", "yes x | head -c 100000; exit 1"}, "exit status 1: x"},
 		{[]string{"sh", "-c", `printf '\377'; exit 1`}, "exit status 1: ?"},
 	} {
-		err := source.RunHook(t.Context(), c.argv)
+		err := source.RunHook(t.Context(), c.argv, 0)
 		if err == nil || !strings.Contains(err.Error(), c.want) || len(err.Error()) > 3000 {
 			t.Errorf("%q: got %.200v, want %q", c.argv, err, c.want)
 		}
@@ -35,7 +35,7 @@ func TestRunHook_SaysWhatWentWrong(t *testing.T) {
 func TestRunHook_HandsOnNothing(t *testing.T) {
 	t.Setenv("BACKUPD_TOKEN", "secret")
 	dir := t.TempDir()
-	must(t, source.RunHook(t.Context(), []string{"sh", "-c", `env >"$1"; printf '%s' "$2" >"$1.arg"; cat >"$1.in"`, "sh", filepath.Join(dir, "env"), "$(id); *"}))
+	must(t, source.RunHook(t.Context(), []string{"sh", "-c", `env >"$1"; printf '%s' "$2" >"$1.arg"; cat >"$1.in"`, "sh", filepath.Join(dir, "env"), "$(id); *"}, 0))
 	env, err := os.ReadFile(filepath.Join(dir, "env"))
 	must(t, err)
 	if strings.Contains(string(env), "secret") || !strings.Contains(string(env), "PATH=") {
@@ -56,7 +56,7 @@ func TestRunHook_StopsAllOfIt(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(300*time.Millisecond, cancel)
 	begun := time.Now()
-	err := source.RunHook(ctx, []string{"sh", "-c", `(while :; do date >"$1"; sleep 0.05; done) & wait`, "sh", alive})
+	err := source.RunHook(ctx, []string{"sh", "-c", `(while :; do date >"$1"; sleep 0.05; done) & wait`, "sh", alive}, 0)
 	if err == nil || !strings.Contains(err.Error(), "the backup was stopped") {
 		t.Errorf("got %v", err)
 	}
@@ -67,5 +67,16 @@ func TestRunHook_StopsAllOfIt(t *testing.T) {
 	time.Sleep(200 * time.Millisecond)
 	if _, err := os.Stat(alive); err == nil {
 		t.Error("what it started goes on")
+	}
+}
+
+func TestRunHook_EndsWhenItsTimeIsOver(t *testing.T) {
+	begun := time.Now()
+	err := source.RunHook(t.Context(), []string{"sleep", "60"}, 200*time.Millisecond)
+	if err == nil || !strings.Contains(err.Error(), "longer than 200ms") {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }

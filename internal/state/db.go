@@ -237,6 +237,15 @@ func (db *DB) Check(ctx context.Context) error {
 	})
 }
 
+// Trouble is why nothing more is written, ErrUncertain or a *DamagedError, nil when
+// there is nothing of the kind.
+func (db *DB) Trouble() error {
+	if t := db.trouble.Load(); t != nil {
+		return t.err
+	}
+	return nil
+}
+
 // panicError is a panic of bbolt, or a fault in the file it maps.
 type panicError struct{ value any }
 

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"time"
@@ -165,9 +166,9 @@ func (db *DB) DeleteJob(id string) error {
 }
 
 // PruneJobs forgets jobs that finished before a time, but none of the newest keep
-// jobs and none that has not finished. It works in small transactions and says
-// how many went, also when an error ends it.
-func (db *DB) PruneJobs(before time.Time, keep int) (pruned int, err error) {
+// jobs, none that has not finished and none that spare names (nil: none). It works
+// in small transactions and says how many went, also when an error ends it.
+func (db *DB) PruneJobs(before time.Time, keep int, spare func(id string) bool) (pruned int, err error) {
 	var from []byte
 	for done := false; !done; {
 		var ids []string
@@ -177,15 +178,18 @@ func (db *DB) PruneJobs(before time.Time, keep int) (pruned int, err error) {
 				return err
 			}
 			// How many stand from the cursor on is not known, so count the old ones from the oldest.
-			spare, at := total-keep, 0
+			old, at := total-keep, 0
 			done = true
 			var j Job
 			return tx.walk(jobTimes, false, nil, func(entry, value []byte) (bool, error) {
-				if at++; at > spare {
+				if at++; at > old {
 					return false, nil
 				}
 				if from != nil && string(entry) <= string(from) {
 					return true, nil
+				}
+				if len(entry) > 8 && binary.BigEndian.Uint64(entry) > uint64(max(0, before.UnixNano())) {
+					return false, nil // made after that time, and so finished after it
 				}
 				if len(ids) == pruneStep {
 					done = false
@@ -193,7 +197,7 @@ func (db *DB) PruneJobs(before time.Time, keep int) (pruned int, err error) {
 				}
 				from = append(from[:0], entry...)
 				err := readSummary(entry, value, &j)
-				if err == nil && !j.FinishedAt.IsZero() && j.FinishedAt.Before(before) {
+				if err == nil && !j.FinishedAt.IsZero() && j.FinishedAt.Before(before) && (spare == nil || !spare(j.ID)) {
 					ids = append(ids, j.ID)
 				}
 				return err == nil, tx.damage(err)

@@ -69,15 +69,19 @@ func TestPruneJobs_KeepsTheNewestAndTheUnfinished(t *testing.T) {
 		}
 		return nil
 	}))
-	n, err := db.PruneJobs(epoch.Add(500*time.Second), 700) // the oldest 300, but for 30 unfinished
+	n, err := db.PruneJobs(epoch.Add(500*time.Second), 700, nil) // the oldest 300, but for 30 unfinished
 	if n != 270 || err != nil {
 		t.Fatalf("pruned %d, %v", n, err)
 	}
-	n, err = db.PruneJobs(epoch.Add(500*time.Second), 0) // 300 … 499
-	if n != 180 || err != nil {
+	n, err = db.PruneJobs(epoch.Add(500*time.Second), 0, func(id string) bool { return id >= "j0400" }) // 300 … 399
+	if n != 90 || err != nil {
 		t.Fatalf("pruned %d, %v", n, err)
 	}
-	if n, err = db.PruneJobs(epoch.Add(500*time.Second), 0); n != 0 || err != nil {
+	n, err = db.PruneJobs(epoch.Add(500*time.Second), 0, nil) // 400 … 499
+	if n != 90 || err != nil {
+		t.Fatalf("pruned %d, %v", n, err)
+	}
+	if n, err = db.PruneJobs(epoch.Add(500*time.Second), 0, nil); n != 0 || err != nil {
 		t.Fatalf("pruned %d, %v", n, err)
 	}
 	got, total, err := db.Jobs(nil, 0, 0)
