@@ -10,6 +10,8 @@ unitdir     ?= $(prefix)/lib/systemd/system
 share        = $(DESTDIR)$(prefix)/share
 # Tests that count allocations and memory: the race detector adds its own.
 COUNTED     := Allocat|Memory
+# What takes minutes under it; make race has them.
+LENGTHY     := Megabytes|Crash|Deep
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST)
@@ -19,8 +21,8 @@ build: ## the static binary bin/backupd
 
 test: need ## all tests that end within ten minutes, then what is concurrent under the race detector
 	$(GO) test -timeout 9m ./...
-	CGO_ENABLED=1 $(GO) test -race -timeout 9m -skip '$(COUNTED)' ./internal/durable ./internal/store ./internal/source ./internal/backup ./internal/restore
-	CGO_ENABLED=1 $(GO) test -race -timeout 9m -run 'TestWriter_|TestLane_|TestGC_|TestOpen_|TestChain_' ./repo
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 9m -skip '$(COUNTED)|$(LENGTHY)' ./internal/durable ./internal/store ./internal/source ./internal/backup ./internal/restore
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 9m -run 'TestWriter_|TestLane_|TestGC_|TestOpen_|TestChain_|TestJobs_|TestQueue|TestCancel|TestWatch|TestReads_' ./repo ./internal/job ./api
 
 race: need ## every test at full length under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 60m -skip '$(COUNTED)' ./...

@@ -358,9 +358,9 @@ func TestSQLite_OfAHundredMegabytes(t *testing.T) {
 	}
 	wantEmpty(t, s, staging)
 
-	ctx, stop := context.WithCancel(t.Context())
+	trading, stop := context.WithCancel(t.Context())
 	traded := make(chan int64)
-	go func() { traded <- trade(ctx, t, db) }()
+	go func() { traded <- trade(trading, t, db) }()
 	seen, _ := capture(t, path)
 	stop()
 	if n := <-traded; n == 0 {
