@@ -118,16 +118,26 @@ func (h *house) damage() {
 			bad[i] ^= 0xff
 		}
 		must(h.t, os.Chmod(name, 0o600))
-		return os.WriteFile(name, bad, 0o600)
+		return overwritten(name, bad)
 	}))
 	if len(saved) == 0 {
 		h.t.Fatal("nothing to damage")
 	}
 	h.t.Cleanup(func() {
 		for name, data := range saved {
-			must(h.t, os.WriteFile(name, data, 0o600))
+			must(h.t, overwritten(name, data))
 		}
 	})
+}
+
+// overwritten changes a file in its place, which is never shorter meanwhile: the daemon may be looking.
+func overwritten(name string, data []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(data, 0)
+	return errors.Join(err, f.Close())
 }
 
 // raw makes a call and returns its answer as it begins.
