@@ -11,7 +11,7 @@ share        = $(DESTDIR)$(prefix)/share
 # Tests that count allocations and memory: the race detector adds its own.
 COUNTED     := Allocat|Memory
 # What takes minutes under it; make race has them.
-LENGTHY     := Megabytes|Crash|Deep
+LENGTHY     := Megabytes|Crash|Deep|FailingStore|PowerCut|StoresLittleMore|ManyVersions
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST)
