@@ -60,8 +60,13 @@ func readSummary(entry, value []byte, j *Job) error {
 	text := string(append(append(room[:0], entry[8:]...), value...))
 	*j = Job{ID: text[:len(entry)-8], CreatedAt: time.Unix(0, int64(binary.BigEndian.Uint64(entry))).UTC()}
 	for i, t := range []*time.Time{&j.StartedAt, &j.FinishedAt} {
-		if n := int64(binary.BigEndian.Uint64(value[1+8*i:])); n != noTime {
-			*t = time.Unix(0, n).UTC()
+		n := int64(binary.BigEndian.Uint64(value[1+8*i:]))
+		if n == noTime {
+			continue
+		}
+		// What is never written is damage, or a listing would show what no record can say.
+		if *t = time.Unix(0, n).UTC(); nanoseconds(*t) != n {
+			return bad()
 		}
 	}
 	rest, texts := value[17:], text[len(entry)-8+17:]
