@@ -237,13 +237,45 @@ func TestToken_ExpiresAndIsRevokedWhileTheDaemonRuns(t *testing.T) {
 		time.Sleep(auth.TokenCheck)
 		wantCode(t, a, "revoked", bearer(long), auth.CodeInvalidToken)
 		next := create(t, file, auth.CreateToken{Name: "next", Role: auth.Operator})
-		time.Sleep(auth.TokenCheck)
 		wantCode(t, a, "made since", bearer(next), "")
 
 		_, err = file.Revoke("next")
 		ok(t, err)
 		ok(t, a.Reload())
 		wantCode(t, a, "revoked and reloaded", bearer(next), auth.CodeInvalidToken)
+	})
+}
+
+func TestToken_IsLetInAtOnceWhenItIsNew(t *testing.T) {
+	file, path := tokenFile(t)
+	a := authenticator(t, auth.Options{TokenFile: path})
+	for i := range 20 {
+		secret := create(t, file, auth.CreateToken{Name: fmt.Sprint("t", i), Role: auth.Operator})
+		wantCode(t, a, "a token of this moment", bearer(secret), "")
+		wantCode(t, a, "one that nobody made", bearer(auth.TokenPrefix+strings.Repeat("b", 52)), auth.CodeInvalidToken)
+	}
+}
+
+// The first request after a long rest looks at the file; those beside it must not be
+// let in by what was known before.
+func TestToken_RevokedDuringARestIsRefusedToAllAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file, path := tokenFile(t)
+		for round := range 10 {
+			name := fmt.Sprint("gone", round)
+			secret := create(t, file, auth.CreateToken{Name: name, Role: auth.Admin})
+			a := authenticator(t, auth.Options{TokenFile: path, Failures: auth.FailureLimits{AddressBurst: 1000}})
+			wantCode(t, a, "before", bearer(secret), "")
+			time.Sleep(time.Hour)
+			_, err := file.Revoke(name)
+			ok(t, err)
+			time.Sleep(auth.TokenCheck)
+			var all sync.WaitGroup
+			for range 50 {
+				all.Go(func() { wantCode(t, a, "revoked", bearer(secret), auth.CodeInvalidToken) })
+			}
+			all.Wait()
+		}
 	})
 }
 

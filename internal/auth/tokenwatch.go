@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -21,8 +20,8 @@ type tokenWatch struct {
 	file *Tokens
 	log  *slog.Logger
 
-	mu   sync.Mutex // held while the file is looked at; guards nothing that requests read
-	seen atomic.Pointer[tokenView]
+	looking chan struct{} // has one item while somebody looks at the file
+	seen    atomic.Pointer[tokenView]
 }
 
 // tokenView is what the file was at one look. It does not change but for checked.
@@ -30,9 +29,9 @@ type tokenView struct {
 	tokens  []storedToken
 	err     error // why nobody gets in; nil also for a missing file
 	missing bool
-	info    fs.FileInfo // nil when there is none
-	young   bool        // changed so lately that its time may not tell the next change
-	checked atomic.Pointer[time.Time]
+	info    fs.FileInfo               // nil when there is none
+	young   bool                      // changed so lately that its time may not tell the next change
+	checked atomic.Pointer[time.Time] // when the last look began that found it so
 }
 
 // openWatch reads the file once. A missing file is a warning: the daemon may run
@@ -42,7 +41,7 @@ func openWatch(path string, log *slog.Logger) (*tokenWatch, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &tokenWatch{file: file, log: log}
+	w := &tokenWatch{file: file, log: log, looking: make(chan struct{}, 1)}
 	if err := w.reload(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		file.Close()
 		return nil, err
@@ -50,27 +49,55 @@ func openWatch(path string, log *slog.Logger) (*tokenWatch, error) {
 	return w, nil
 }
 
-// current is the newest view, at most tokenCheck old. Only one request looks at
-// the file, the others take what there is: a slow disk holds nobody.
-func (w *tokenWatch) current() *tokenView {
+// after is a view from a look that began later than a moment. One request looks for
+// all that wait; nobody is let in by what was true before, however slow the disk is.
+func (w *tokenWatch) after(moment time.Time) (*tokenView, error) {
+	if v := w.seen.Load(); v.checked.Load().After(moment) {
+		return v, nil
+	}
+	if !w.begin() {
+		return nil, errSlowLook
+	}
+	defer w.end()
 	v := w.seen.Load()
-	if time.Since(*v.checked.Load()) < tokenCheck || !w.mu.TryLock() {
-		return v
+	if v.checked.Load().After(moment) {
+		return v, nil
 	}
-	defer w.mu.Unlock()
-	info, err := w.file.inspect()
-	if v.same(info, err) {
-		now := time.Now()
-		v.checked.Store(&now)
-		return v
+	now := time.Now()
+	if info, err := w.file.inspect(); !v.same(info, err) {
+		return w.read(), nil
 	}
-	return w.read()
+	v.checked.Store(&now)
+	return v, nil
 }
+
+var errSlowLook = errors.New("the disk of the token file does not answer")
+
+// begin waits until nobody else looks, tokenCheck at most.
+func (w *tokenWatch) begin() bool {
+	select {
+	case w.looking <- struct{}{}:
+		return true
+	default:
+	}
+	wait := time.NewTimer(tokenCheck)
+	defer wait.Stop()
+	select {
+	case w.looking <- struct{}{}:
+		return true
+	case <-wait.C:
+		return false
+	}
+}
+
+func (w *tokenWatch) end() { <-w.looking }
 
 // reload reads the file whether it changed or not.
 func (w *tokenWatch) reload() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	if !w.begin() {
+		return fmt.Errorf("token file %s: %w", w.file.path, errSlowLook)
+	}
+	defer w.end()
 	v := w.read()
 	if v.missing {
 		return fmt.Errorf("token file %s: %w: nobody gets in by token", w.file.path, fs.ErrNotExist)
@@ -127,25 +154,48 @@ func (w *tokenWatch) tell(old, v *tokenView) {
 	}
 }
 
-// authenticate judges a daemon token; basic says that it came as a password. All
-// hashes are compared whichever matches.
-func (w *tokenWatch) authenticate(secret string, basic bool) (Principal, *Error) {
-	v := w.current()
-	if v.err != nil {
-		return Principal{}, unavailable("tokens can not be checked now: the log of the daemon says why", 0, v.err)
-	}
-	if len(secret) != tokenLength {
-		return Principal{}, invalid("the token is not valid", errMalformed)
-	}
+// find is the token of a secret in the file as it was at most tokenCheck ago; one
+// that is not there is looked for in the file as it is now, as it may be of this
+// moment. A wrong secret costs a stat so.
+func (w *tokenWatch) find(secret string) (*Token, *Error) {
+	now := time.Now()
 	hash := hashToken(secret)
+	for _, moment := range []time.Time{now.Add(-tokenCheck), now} {
+		v, err := w.after(moment)
+		if err == nil {
+			err = v.err
+		}
+		if err != nil {
+			return nil, unavailable("tokens can not be checked now: the log of the daemon says why", 0, err)
+		}
+		if len(secret) != tokenLength {
+			return nil, invalid("the token is not valid", errMalformed)
+		}
+		if t := v.token(&hash); t != nil {
+			return t, nil
+		}
+	}
+	return nil, invalid("the token is not valid", nil)
+}
+
+// token is the one with a hash. All hashes are compared whichever matches.
+func (v *tokenView) token(hash *[32]byte) *Token {
 	found := -1
 	for i := range v.tokens {
 		found = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(hash[:], v.tokens[i].hash[:]), i, found)
 	}
 	if found < 0 {
-		return Principal{}, invalid("the token is not valid", nil)
+		return nil
 	}
-	t := v.tokens[found].Token
+	return &v.tokens[found].Token
+}
+
+// authenticate judges a daemon token; basic says that it came as a password.
+func (w *tokenWatch) authenticate(secret string, basic bool) (Principal, *Error) {
+	t, failed := w.find(secret)
+	if failed != nil {
+		return Principal{}, failed
+	}
 	if t.Expired(time.Now()) {
 		return Principal{}, expired("the token has expired: make a new one")
 	}
