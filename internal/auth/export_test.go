@@ -21,6 +21,12 @@ const (
 	TokenCheck      = tokenCheck
 )
 
+// Look takes the place of a request that looks at the token file, until end.
+func (a *Authenticator) Look() (end func()) {
+	a.tokens.begin()
+	return a.tokens.end
+}
+
 // SetTransport puts a provider without sockets behind the introspector, for tests
 // in a synctest bubble.
 func (a *Authenticator) SetTransport(rt http.RoundTripper) { a.oidc.client.Transport = rt }
