@@ -80,7 +80,7 @@ type Counts struct {
 	BytesTotal  int64  `json:"bytes_total"`  // sizes of all files
 	BytesRead   int64  `json:"bytes_read"`   // from the source
 	BytesNew    int64  `json:"bytes_new"`    // of chunks that were not there
-	BytesStored int64  `json:"bytes_stored"` // by which the repository grew
+	BytesStored int64  `json:"bytes_stored"` // of a part, what its blocks take; of a snapshot, by how much the repository grew
 }
 
 // Add adds o to c.

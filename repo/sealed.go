@@ -136,6 +136,12 @@ func (k *fileKeys) key(kind sealedKind) crypto.Key {
 	panic("repo: internal error: no key for a " + kind.String())
 }
 
+// sealedSize is how long the sealed file of so many bytes of JSON is.
+func sealedSize(plain int) int64 {
+	buckets := (plain + sealedBucket - 1) / sealedBucket
+	return int64(sealedHeaderSize + crypto.SealedFileOverhead + buckets*sealedBucket)
+}
+
 // seal returns the sealed file that holds v as JSON, to be stored under name
 // and no other. The header's epoch is the keys'.
 func (k *fileKeys) seal(name string, h sealedHeader, v any) ([]byte, error) {

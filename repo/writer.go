@@ -42,6 +42,7 @@ type Writer struct {
 
 	newBytes    atomic.Int64
 	storedBytes atomic.Int64
+	packBytes   atomic.Int64 // of the packs that are durable
 	deltaBlocks atomic.Int64
 }
 
@@ -205,6 +206,7 @@ func (w *Writer) Has(ctx context.Context, c *Content) (bool, error) {
 // Its chunks need no claim any more.
 func (w *Writer) published(ctx context.Context, p *packResult) error {
 	w.r.addPack(p)
+	w.packBytes.Add(p.size)
 	for i := range p.entries {
 		id := &p.entries[i].ID
 		shard := &w.pending[id[idSize-1]%pendingShards]
@@ -232,7 +234,8 @@ func (w *Writer) DeltaBlocks() int64 { return w.deltaBlocks.Load() }
 // Commit makes the snapshot m, all of whose lanes were flushed, part of the
 // repository. When it returns nil the snapshot is durable. When it fails, the
 // snapshot may exist all the same if the failure came after its rename; the
-// next start then finds it.
+// next start then finds it. It sets m.Totals.BytesStored to the size of all files
+// that this writer adds: its packs as they lie there, and the manifest.
 func (w *Writer) Commit(ctx context.Context, m *Manifest) error {
 	if w.done {
 		return errors.New("this writer has committed already")
@@ -254,6 +257,11 @@ func (w *Writer) Commit(ctx context.Context, m *Manifest) error {
 		return w.check(err)
 	}
 	w.done = true
+	m.Program = w.r.options.Program
+	m.Totals.BytesStored = w.packBytes.Load()
+	if err := w.r.publisher.weigh(m); err != nil {
+		return w.check(err)
+	}
 	return w.r.commitManifest(ctx, m)
 }
 

@@ -182,7 +182,6 @@ func (r *Repo) endWriting() error {
 // this host remembers. When only the latter fails the snapshot is there, and
 // the error says so.
 func (r *Repo) commitManifest(ctx context.Context, m *Manifest) error {
-	m.Program = r.options.Program
 	_, err := r.publisher.snapshot(ctx, m)
 	r.adoptChain()
 	if err != nil {

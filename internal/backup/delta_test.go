@@ -18,7 +18,7 @@ func TestRun_StoresLittleMoreThanTheChangedRows(t *testing.T) {
 		write(t, dir, "dump.sql", data)
 		m := clean(t, v.run(t, newTree(t, dir), backup.Incremental))
 		v.wantTree(t, m, dir)
-		return m.Totals.BytesStored
+		return m.Parts[0].Counts.BytesStored
 	}
 	first := store(dump)
 	if first < 1<<20 || first > 20<<20 {
@@ -49,11 +49,11 @@ func TestRun_SmallFilesAreDeltasToo(t *testing.T) {
 	v := newVault(t, store.NewMem())
 	text := rows(rng, 200_000)
 	write(t, dir, "page.html", text)
-	first := clean(t, v.run(t, newTree(t, dir), backup.Full)).Totals.BytesStored
+	first := clean(t, v.run(t, newTree(t, dir), backup.Full)).Parts[0].Counts.BytesStored
 	write(t, dir, "page.html", rewrite(text, rng, 0.005))
 	m := clean(t, v.run(t, newTree(t, dir), backup.Incremental))
 	v.wantTree(t, m, dir)
-	if got := m.Totals.BytesStored; got > first/8 {
+	if got := m.Parts[0].Counts.BytesStored; got > first/8 {
 		t.Errorf("got %d bytes, the first version took %d", got, first)
 	}
 }

@@ -38,6 +38,33 @@ func sample(t testing.TB, dir string) {
 	must(t, os.Mkdir(filepath.Join(dir, "nothing in it"), 0o700))
 }
 
+func TestRun_SaysByHowMuchTheRepositoryGrew(t *testing.T) {
+	dir := t.TempDir()
+	sample(t, dir)
+	v := newVault(t, store.NewMem())
+	all := func() (bytes int64) {
+		for _, folder := range []string{"packs", "snapshots"} {
+			infos, err := v.st.List(context.Background(), folder)
+			must(t, err)
+			for _, in := range infos {
+				bytes += in.Size
+			}
+		}
+		return bytes
+	}
+	for i := range 3 {
+		before := all()
+		m := clean(t, v.run(t, newTree(t, dir), backup.Incremental))
+		if grew := all() - before; m.Totals.BytesStored != grew || grew == 0 {
+			t.Errorf("run %d: it says %d bytes, the files grew by %d", i, m.Totals.BytesStored, grew)
+		}
+		if part := m.Parts[0].Counts.BytesStored; part >= m.Totals.BytesStored {
+			t.Errorf("run %d: its blocks take %d bytes of %d", i, part, m.Totals.BytesStored)
+		}
+		write(t, dir, "large.bin", random(uint64(i), 3<<20))
+	}
+}
+
 func TestRun_KeepsEverythingAndReadsNothingAgain(t *testing.T) {
 	dir := t.TempDir()
 	sample(t, dir)
