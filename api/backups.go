@@ -16,12 +16,12 @@ func createBackup(c *call) (answer, error) {
 		return answer{}, err
 	}
 	request := job.BackupRequest{
-		Type:            deref(o.text("type", maxWord), "incremental"),
+		Type:            deref(o.word("type", typeWords), "incremental"),
 		IncludeFiles:    deref(o.flag("include_files"), true),
 		IncludeDatabase: deref(o.flag("include_database"), true),
 		Sources:         deref(o.texts("sources", maxWord), nil),
 		Tags:            deref(o.texts("tags", maxWord), nil),
-		RetentionDays:   deref(o.whole("retention_days"), 0),
+		RetentionDays:   deref(o.whole("retention_days", 0, job.MaxRetentionDays), 0),
 	}
 	if err := o.end(); err != nil {
 		return answer{}, err
@@ -30,7 +30,7 @@ func createBackup(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return c.post("backup.create", http.StatusCreated, request, func(by job.By) (string, error) {
+	return c.post("backup.create", http.StatusCreated, "/%s", request, func(by job.By) (string, error) {
 		made, err := c.s.o.Jobs.CreateBackup(c.r.Context(), request, by)
 		return made.ID, err
 	}, func(id string) (any, error) {
@@ -136,7 +136,7 @@ func startVerify(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return c.post("backup.verify", http.StatusAccepted, nil, func(by job.By) (string, error) {
+	return c.post("backup.verify", http.StatusAccepted, "/jobs/%s", nil, func(by job.By) (string, error) {
 		made, err := c.s.o.Jobs.Verify(c.r.Context(), c.params.ByName("backup_id"), by)
 		return made.ID, err
 	}, func(id string) (any, error) {

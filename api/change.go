@@ -41,7 +41,7 @@ func (r *replay) Error() string { return "the request was answered before" }
 
 var errKeyUsed = &requestError{
 	status: http.StatusConflict, code: "conflict", field: "Idempotency-Key",
-	message: "this key was used for another request within the last 24 hours; use a new one",
+	message: "Idempotency-Key was used for another request within the last 24 hours; use a new one",
 }
 
 // change begins a change. request is what it was asked with, decoded.
@@ -162,8 +162,9 @@ func (ch *change) ended(err error) {
 }
 
 // post makes a change that makes something, once for each key, and answers with
-// what it made as it is now. show is given its id.
-func (c *call) post(action string, status int, request any, make func(job.By) (id string, err error), show func(id string) (any, error)) (answer, error) {
+// what it made as it is now. show is given its id, which stands in at for %s: where
+// it is found from now on.
+func (c *call) post(action string, status int, at string, request any, make func(job.By) (id string, err error), show func(id string) (any, error)) (answer, error) {
 	ch, err := c.change(action, status, request)
 	if err != nil {
 		return answer{}, err
@@ -196,6 +197,7 @@ func (c *call) post(action string, status int, request any, make func(job.By) (i
 	if err != nil {
 		return answer{}, err
 	}
+	c.w.Header().Set("Location", fmt.Sprintf(base+at, id))
 	return answer{status, body}, nil
 }
 

@@ -97,7 +97,7 @@ type Error struct {
 // Error is the message, with what helps to act on it.
 func (e *Error) Error() string {
 	text := e.Message
-	if e.Field != "" {
+	if !strings.Contains(text, e.Field) {
 		text = e.Field + ": " + text
 	}
 	if e.JobID != "" && !strings.Contains(text, e.JobID) {

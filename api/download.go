@@ -28,18 +28,12 @@ func download(c *call) (answer, error) {
 	if err := q.end(); err != nil {
 		return answer{}, err
 	}
-	ctx, cancel := c.context(downloadLast)
-	defer cancel()
-	done, err := c.hold()
+	ctx, done, err := c.reading(downloadLast)
 	if err != nil {
 		return answer{}, err
 	}
 	defer done()
-	s, err := c.snapshot(ctx, c.params.ByName("backup_id"))
-	if err != nil {
-		return answer{}, err
-	}
-	tree, err := browse.Open(c.s.o.Repo, s)
+	s, tree, err := c.tree(ctx, c.params.ByName("backup_id"))
 	if err != nil {
 		return answer{}, err
 	}

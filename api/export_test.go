@@ -33,10 +33,13 @@ func ParseObject(data []byte) error {
 	}
 	o.text("type", maxWord)
 	o.flag("include_files")
-	o.whole("retention_days")
+	o.whole("retention_days", 0, 30)
 	o.texts("sources", maxWord)
 	return o.end()
 }
+
+// Base is where the API lives.
+const Base = base
 
 // AnswersLast is how long an Idempotency-Key counts.
 const AnswersLast = answersLast
@@ -46,6 +49,12 @@ var SizeText = sizeText
 
 // ErrorBody is the body of an answer that is an error.
 type ErrorBody = problem
+
+// RetryAfter is the status of an error, and when to ask again.
+func RetryAfter(err error) (status int, after time.Duration) {
+	p := problemOf(err)
+	return p.status, p.after()
+}
 
 // Pacer bounds the calls of each caller.
 type Pacer struct{ p *pacer }

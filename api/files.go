@@ -32,9 +32,12 @@ func (c *call) snapshot(ctx context.Context, id string) (*repo.Snapshot, error) 
 	}
 	if b.Manifest == nil {
 		if b.Job != nil && !b.Job.Over() {
-			return nil, &job.BusyError{JobID: b.ID, Message: "this backup is not complete yet"}
+			return nil, &job.BusyError{JobID: b.ID, Message: "this backup is not complete yet; wait for its end"}
 		}
-		return nil, fmt.Errorf("%w: backup %s has made nothing", job.ErrNotFound, b.ID)
+		return nil, &requestError{
+			status: http.StatusNotFound, code: "not_found",
+			message: fmt.Sprintf("backup %s holds nothing to look into, as it is %s: GET %s/%s says why", b.ID, b.State, base, b.ID),
+		}
 	}
 	for _, s := range c.s.o.Repo.Snapshots() {
 		if s.ID == id {
@@ -44,23 +47,38 @@ func (c *call) snapshot(ctx context.Context, id string) (*repo.Snapshot, error) 
 	return nil, fmt.Errorf("backup %s: %w", b.ID, job.ErrNotFound)
 }
 
-// hold keeps gc away while a call reads from the repository. Nothing can be read
-// while one runs, which is no conflict, but a moment's wait.
-func (c *call) hold() (done func(), err error) {
-	done, err = c.s.o.Jobs.Hold()
+// reading begins a look into the repository, which lasts limit at most: gc stays
+// away until done is called. Nothing can be read while one runs, which is no
+// conflict, but a moment's wait.
+func (c *call) reading(limit time.Duration) (ctx context.Context, done func(), err error) {
+	free, err := c.s.o.Jobs.Hold()
 	var busy *job.BusyError
 	if errors.As(err, &busy) {
-		return nil, &requestError{
+		return nil, nil, &requestError{
 			status: http.StatusServiceUnavailable, code: "service_unavailable", message: busy.Message, jobID: busy.JobID, retryAfter: 5 * time.Second,
 		}
 	}
-	return done, err
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := c.context(limit)
+	return ctx, func() { cancel(); free() }, nil
+}
+
+// tree is what the backup with an id holds, to be looked into while reading.
+func (c *call) tree(ctx context.Context, id string) (*repo.Snapshot, *browse.Tree, error) {
+	s, err := c.snapshot(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := browse.Open(c.s.o.Repo, s)
+	return s, t, err
 }
 
 func (q *query) path(name string) string {
 	s := q.raw(name)
 	if len(s) > maxPath {
-		q.refuse(name, fmt.Sprintf("has more than %d bytes", maxPath))
+		q.refuse(name, fmt.Sprintf("has more than the %d bytes a path may have", maxPath))
 	}
 	return s
 }
@@ -73,18 +91,12 @@ func listFiles(c *call) (answer, error) {
 	if err := q.end(); err != nil {
 		return answer{}, err
 	}
-	ctx, cancel := c.context(lookFor)
-	defer cancel()
-	done, err := c.hold()
+	ctx, done, err := c.reading(lookFor)
 	if err != nil {
 		return answer{}, err
 	}
 	defer done()
-	s, err := c.snapshot(ctx, c.params.ByName("backup_id"))
-	if err != nil {
-		return answer{}, err
-	}
-	tree, err := browse.Open(c.s.o.Repo, s)
+	_, tree, err := c.tree(ctx, c.params.ByName("backup_id"))
 	if err != nil {
 		return answer{}, err
 	}
@@ -100,7 +112,7 @@ func listFiles(c *call) (answer, error) {
 	out := []File{}
 	for f, err := range tree.List(ctx, at, uint64(offset), uint64(limit)) {
 		if errors.Is(err, browse.ErrNotDirectory) {
-			return answer{}, invalid("path", "is not a directory")
+			return answer{}, invalid("path", "is not a directory; list the one it is in")
 		}
 		if err != nil {
 			return answer{}, err
@@ -142,11 +154,9 @@ func find(c *call) (answer, error) {
 	}
 	search, err := browse.NewSearch(name)
 	if err != nil {
-		return answer{}, invalid("name", "is not a pattern that can be read")
+		return answer{}, invalid("name", "is not a pattern that can be read; close each [ and put a backslash before a character that is meant as it is")
 	}
-	ctx, cancel := c.context(lookFor)
-	defer cancel()
-	done, err := c.hold()
+	ctx, done, err := c.reading(lookFor)
 	if err != nil {
 		return answer{}, err
 	}
@@ -197,9 +207,7 @@ func showDiff(c *call) (answer, error) {
 	if err := q.end(); err != nil {
 		return answer{}, err
 	}
-	ctx, cancel := c.context(lookFor)
-	defer cancel()
-	done, err := c.hold()
+	ctx, done, err := c.reading(lookFor)
 	if err != nil {
 		return answer{}, err
 	}
@@ -212,7 +220,7 @@ func showDiff(c *call) (answer, error) {
 		base = s.BaseID
 	}
 	if base == "" {
-		return answer{}, invalid("base", "is needed, as this backup has no base")
+		return answer{}, invalid("base", "is needed, as this backup has no base: give the id of another backup")
 	}
 	from, err := c.snapshot(ctx, base)
 	if err != nil {

@@ -129,7 +129,7 @@ func (c *call) run() (answer, error) {
 	if err := c.pace(); err != nil {
 		return answer{}, err
 	}
-	if c.r.Method != http.MethodGet {
+	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
 		if err := c.s.origin.Check(c.r); err != nil {
 			return answer{}, c.denied(errOrigin)
 		}
@@ -193,7 +193,7 @@ func (c *call) identify() error {
 	}
 	for _, name := range []string{"Authorization", "X-Api-Key"} {
 		if len(c.r.Header.Values(name)) > 1 {
-			return &requestError{status: http.StatusBadRequest, code: "bad_request", message: "send the header " + name + " once"}
+			return &requestError{status: http.StatusBadRequest, code: "bad_request", message: "the header " + name + " stands twice; send it once"}
 		}
 	}
 	who, err := c.s.o.Auth.Authenticate(c.r.Context(), auth.Credentials{
@@ -214,12 +214,14 @@ func (c *call) identify() error {
 }
 
 func forbidden(needed auth.Role) error {
-	return &requestError{status: http.StatusForbidden, code: "insufficient_permissions", message: "this needs the role " + needed.String()}
+	return &requestError{status: http.StatusForbidden, code: "insufficient_permissions", message: "this needs the role " + needed.String() + "; use a credential that has it"}
 }
 
 // peer is the address a request came from; the zero value over a Unix socket.
-func peer(r *http.Request) netip.Addr {
-	at, err := netip.ParseAddrPort(r.RemoteAddr)
+func peer(r *http.Request) netip.Addr { return addressOf(r.RemoteAddr) }
+
+func addressOf(remote string) netip.Addr {
+	at, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return netip.Addr{}
 	}
@@ -319,8 +321,8 @@ func (c *call) fail(err error) {
 		}
 		h.Set("WWW-Authenticate", challenge)
 	}
-	if p.retryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(int((p.retryAfter+time.Second-1)/time.Second)))
+	if after := p.after(); after > 0 {
+		h.Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
 	}
 	c.send(answer{p.status, problem{p.code, p.message, p.field, p.jobID, c.id}})
 }

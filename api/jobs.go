@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/generalbots/backupd/internal/auth"
@@ -78,7 +79,7 @@ func cancelJob(c *call) (answer, error) {
 		return answer{}, err
 	}
 	if j.Over() {
-		return answer{}, &job.BusyError{JobID: j.ID, Message: "the job is over: " + string(j.State)}
+		return answer{}, &job.BusyError{JobID: j.ID, Message: fmt.Sprintf("the job is over (%s); there is nothing to cancel", j.State)}
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.r.Context()), longCancel)
 	defer cancel()
@@ -104,13 +105,18 @@ const watchLast = 24 * time.Hour
 //	event: progress
 //	data: {a job as in lists}
 //
-// one for each change and about each second, the last of them called end and with
-// the details of the job. Each tells all there is, so a client that comes back has
-// missed nothing that counts and Last-Event-ID is of no use.
+// one for each change and about each second, the last of them called end, with the
+// id end and the details of the job. Each tells all there is, so a client that comes
+// back has missed nothing that counts. One that comes back after the end, as those
+// of browsers do by themselves, is told so by a 204, at which they stop.
 func watchJob(c *call) (answer, error) {
 	j, err := c.visible()
 	if err != nil {
 		return answer{}, err
+	}
+	if j.Over() && c.r.Header.Get("Last-Event-ID") == endID {
+		c.w.WriteHeader(http.StatusNoContent)
+		return answer{}, nil
 	}
 	ctx, cancel := c.context(watchLast)
 	defer cancel()
@@ -155,14 +161,17 @@ func watchJob(c *call) (answer, error) {
 	}
 }
 
+// endID is the id of the last event of a job.
+const endID = "end"
+
 func event(n int, j *job.Job) (string, error) {
-	name, body := "progress", any(jobOf(j))
+	id, name, body := strconv.Itoa(n), "progress", any(jobOf(j))
 	if j.Over() {
-		name, body = "end", jobDetails(j)
+		id, name, body = endID, "end", jobDetails(j)
 	}
 	data, err := json.Marshal(body) // has no line ends
 	if err != nil {
 		return "", fmt.Errorf("%w: %v", errBug, err)
 	}
-	return fmt.Sprintf("id: %d\nevent: %s\ndata: %s\n\n", n, name, data), nil
+	return fmt.Sprintf("id: %s\nevent: %s\ndata: %s\n\n", id, name, data), nil
 }

@@ -39,7 +39,7 @@ func (c *call) object() (*object, error) {
 	if kind := c.r.Header.Get("Content-Type"); kind != "" {
 		t, _, err := mime.ParseMediaType(kind)
 		if err != nil || t != "application/json" && !strings.HasSuffix(t, "+json") {
-			return nil, &requestError{status: http.StatusUnsupportedMediaType, code: "unsupported_media_type", message: "the body has to be application/json"}
+			return nil, &requestError{status: http.StatusUnsupportedMediaType, code: "unsupported_media_type", message: "the body has to be JSON: send it with Content-Type: application/json, or without that header"}
 		}
 	}
 	// One byte more than is allowed is not read by MaxBytesReader, which closes
@@ -48,16 +48,21 @@ func (c *call) object() (*object, error) {
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		return nil, &requestError{status: http.StatusRequestEntityTooLarge, code: "payload_too_large", message: fmt.Sprintf("a body has %d bytes at most", c.s.o.BodySize)}
+		return nil, &requestError{status: http.StatusRequestEntityTooLarge, code: "payload_too_large", message: fmt.Sprintf("the body is longer than the %d bytes it may have; send less", c.s.o.BodySize)}
 	case err != nil:
-		return nil, bad("the body did not arrive whole")
+		return nil, bad("the body did not arrive whole; send it again")
 	}
 	return parseObject(data, true)
 }
 
+var (
+	errNoJSON   = bad("the body is not JSON; send an object, such as {}, or nothing")
+	errNoObject = bad("the body has to be a JSON object, such as {}, or nothing")
+)
+
 func parseObject(data []byte, quoted bool) (*object, error) {
 	if !utf8.Valid(data) {
-		return nil, bad("the body is not UTF-8")
+		return nil, bad("the body is not text in UTF-8; encode it as that")
 	}
 	o := &object{fields: make(map[string]any), taken: make(map[string]bool)}
 	data = bytes.TrimSpace(data)
@@ -71,7 +76,7 @@ func parseObject(data []byte, quoted bool) (*object, error) {
 		return nil, err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, bad("the body has more than one JSON value")
+		return nil, bad("the body has more than one JSON value; send one object")
 	}
 	switch v := value.(type) {
 	case nil:
@@ -89,18 +94,18 @@ func parseObject(data []byte, quoted bool) (*object, error) {
 			return parseObject([]byte(v), false)
 		}
 	}
-	return nil, bad("the body has to be a JSON object")
+	return nil, errNoObject
 }
 
 // parseValue reads one value, with each name of an object once. top notes the
 // names of the outermost object.
 func parseValue(d *json.Decoder, depth int, top *object) (any, error) {
 	if depth > maxDepth {
-		return nil, bad(fmt.Sprintf("the body nests deeper than %d", maxDepth))
+		return nil, bad(fmt.Sprintf("the body nests deeper than the %d levels it may have; send the fields that the call takes", maxDepth))
 	}
 	token, err := d.Token()
 	if err != nil {
-		return nil, bad("the body is not JSON")
+		return nil, errNoJSON
 	}
 	switch token {
 	case json.Delim('{'):
@@ -108,14 +113,14 @@ func parseValue(d *json.Decoder, depth int, top *object) (any, error) {
 		for d.More() {
 			token, err := d.Token()
 			if err != nil {
-				return nil, bad("the body is not JSON")
+				return nil, errNoJSON
 			}
 			name, ok := token.(string)
 			if !ok {
-				return nil, bad("the body is not JSON")
+				return nil, errNoJSON
 			}
 			if _, twice := m[name]; twice {
-				return nil, invalid(shortened(name), "stands twice in the body")
+				return nil, invalid(shortened(name), "stands twice in the body; give it once")
 			}
 			if depth == 0 {
 				top.names = append(top.names, name)
@@ -125,7 +130,7 @@ func parseValue(d *json.Decoder, depth int, top *object) (any, error) {
 			}
 		}
 		if _, err := d.Token(); err != nil {
-			return nil, bad("the body is not JSON")
+			return nil, errNoJSON
 		}
 		return m, nil
 	case json.Delim('['):
@@ -138,7 +143,7 @@ func parseValue(d *json.Decoder, depth int, top *object) (any, error) {
 			l = append(l, v)
 		}
 		if _, err := d.Token(); err != nil {
-			return nil, bad("the body is not JSON")
+			return nil, errNoJSON
 		}
 		return l, nil
 	}
@@ -175,9 +180,9 @@ func (o *object) text(field string, most int) *string {
 	case !ok:
 		o.refuse(field, "has to be a string")
 	case len(s) > most:
-		o.refuse(field, fmt.Sprintf("has more than %d bytes", most))
+		o.refuse(field, fmt.Sprintf("has more than the %d bytes it may have", most))
 	case strings.IndexByte(s, 0) >= 0:
-		o.refuse(field, "has a zero byte")
+		o.refuse(field, "has a zero byte in it; leave that out")
 	}
 	return &s
 }
@@ -195,21 +200,30 @@ func (o *object) flag(field string) *bool {
 	return &b
 }
 
-// whole is a number without a fraction, nil when it is not given. 30.0 is one, as
-// some clients know no other numbers.
-func (o *object) whole(field string) *int {
+// word is one of a few, nil when it is not given.
+func (o *object) word(field string, words []string) *string {
 	v := o.take(field)
 	if v == nil {
 		return nil
 	}
-	n, ok := v.(json.Number)
-	if !ok {
-		o.refuse(field, "has to be a number")
+	s, ok := v.(string)
+	if !ok || !slices.Contains(words, s) {
+		o.refuse(field, "has to be one of "+strings.Join(words, ", "))
+	}
+	return &s
+}
+
+// whole is a number without a fraction, nil when it is not given. 30.0 is one, as
+// some clients know no other numbers.
+func (o *object) whole(field string, least, most int) *int {
+	v := o.take(field)
+	if v == nil {
 		return nil
 	}
+	n, _ := v.(json.Number) // "" is no number either
 	f, err := strconv.ParseFloat(n.String(), 64)
-	if err != nil || f != math.Trunc(f) || math.Abs(f) > 1<<53 {
-		o.refuse(field, "has to be a whole number")
+	if err != nil || f != math.Trunc(f) || f < float64(least) || f > float64(most) {
+		o.refuse(field, fmt.Sprintf("has to be a whole number from %d to %d", least, most))
 		return nil
 	}
 	i := int(f)
@@ -228,7 +242,7 @@ func (o *object) texts(field string, most int) *[]string {
 		return nil
 	}
 	if len(l) > maxItems {
-		o.refuse(field, fmt.Sprintf("has more than %d items", maxItems))
+		o.refuse(field, fmt.Sprintf("has more than the %d items it may have", maxItems))
 		return nil
 	}
 	out := make([]string, 0, len(l))
@@ -239,10 +253,10 @@ func (o *object) texts(field string, most int) *[]string {
 			o.refuse(field, "has to be a list of strings")
 			return nil
 		case s == "" || len(s) > most:
-			o.refuse(field, fmt.Sprintf("its items have 1 to %d bytes", most))
+			o.refuse(field, fmt.Sprintf("has to be a list of strings of 1 to %d bytes", most))
 			return nil
 		case strings.IndexByte(s, 0) >= 0:
-			o.refuse(field, "has a zero byte")
+			o.refuse(field, "has a zero byte in it; leave that out")
 			return nil
 		}
 		out = append(out, s)
@@ -254,14 +268,18 @@ func (o *object) texts(field string, most int) *[]string {
 func (o *object) end() error {
 	for _, name := range o.names {
 		if !o.taken[name] {
-			known := slices.Sorted(maps.Keys(o.taken))
-			if len(known) == 0 {
-				known = []string{"none"}
-			}
-			return invalid(shortened(name), "is not a field of this call; there are "+strings.Join(known, ", "))
+			return invalid(shortened(name), "is not a field of this call; it takes "+known(o.taken))
 		}
 	}
 	return o.err
+}
+
+// known is a list of what may be given.
+func known(taken map[string]bool) string {
+	if len(taken) == 0 {
+		return "none"
+	}
+	return strings.Join(slices.Sorted(maps.Keys(taken)), ", ")
 }
 
 func deref[T any](p *T, otherwise T) T {

@@ -2,7 +2,6 @@ package api
 
 import (
 	"fmt"
-	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -24,7 +23,7 @@ func (c *call) query() *query {
 	q := &query{taken: make(map[string]bool)}
 	var err error
 	if q.values, err = url.ParseQuery(c.r.URL.RawQuery); err != nil {
-		q.err = bad("the query can not be read")
+		q.err = bad("the query can not be read; join its parameters with & and percent-encode their values")
 	}
 	return q
 }
@@ -39,7 +38,7 @@ func (q *query) refuse(name, message string) {
 func (q *query) raw(name string) string {
 	q.taken[name] = true
 	if len(q.values[name]) > 1 {
-		q.refuse(name, "stands twice in the query")
+		q.refuse(name, "stands twice in the query; give it once")
 	}
 	return q.values.Get(name)
 }
@@ -61,7 +60,7 @@ func (q *query) whole(name string, least, most, otherwise int) int {
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < least || n > most {
-		q.refuse(name, fmt.Sprintf("has to be a number from %d to %d", least, most))
+		q.refuse(name, fmt.Sprintf("has to be a whole number from %d to %d", least, most))
 		return otherwise
 	}
 	return n
@@ -109,8 +108,9 @@ var (
 		string(job.Pending), string(job.InProgress), string(job.Completed), string(job.CompletedWithProblems),
 		string(job.Failed), string(job.Interrupted), string(job.Cancelled),
 	}
-	typeWords = []string{"full", "incremental", "differential"}
-	kindWords = []string{string(job.KindBackup), string(job.KindRestore), string(job.KindVerify), string(job.KindGC)}
+	typeWords      = []string{"full", "incremental", "differential"}
+	overwriteWords = []string{"never", "if-changed", "always"}
+	kindWords      = []string{string(job.KindBackup), string(job.KindRestore), string(job.KindVerify), string(job.KindGC)}
 )
 
 // window is limit and offset.
@@ -139,11 +139,7 @@ func (q *query) end() error {
 		}
 	}
 	if len(unknown) > 0 {
-		known := slices.Sorted(maps.Keys(q.taken))
-		if len(known) == 0 {
-			known = []string{"none"}
-		}
-		return invalid(shortened(strings.ToValidUTF8(slices.Min(unknown), "?")), "is not a parameter of this call; there are "+strings.Join(known, ", "))
+		return invalid(shortened(strings.ToValidUTF8(slices.Min(unknown), "?")), "is not a parameter of this call; it takes "+known(q.taken))
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ func startRestore(c *call) (answer, error) {
 			request.Overwrite = "always"
 		}
 	} else {
-		request.Overwrite = deref(o.text("overwrite", maxWord), "")
+		request.Overwrite = deref(o.word("overwrite", overwriteWords), "")
 	}
 	if request.Overwrite == "" {
 		request.Overwrite = "never"
@@ -39,7 +39,7 @@ func startRestore(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return c.post("backup.restore", http.StatusAccepted, request, func(by job.By) (string, error) {
+	return c.post("backup.restore", http.StatusAccepted, "/restore/%s/status", request, func(by job.By) (string, error) {
 		made, err := c.s.o.Jobs.Restore(c.r.Context(), c.params.ByName("backup_id"), request, by)
 		return made.ID, err
 	}, func(id string) (any, error) {

@@ -79,6 +79,10 @@ func (s *Server) router() http.Handler {
 			to = named
 		}
 		to.Handle(r.method, r.pattern, s.handle(r))
+		if r.method == http.MethodGet && !r.long {
+			// The library leaves the body away.
+			to.Handle(http.MethodHead, r.pattern, s.handle(r))
+		}
 	}
 	fixed.MethodNotAllowed, named.MethodNotAllowed = s.stray(errMethod), s.stray(errMethod)
 	fixed.NotFound, named.NotFound = named, s.stray(errNoRoute)

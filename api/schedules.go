@@ -13,10 +13,10 @@ func (c *call) scheduleChange() (job.ScheduleChange, error) {
 		return job.ScheduleChange{}, err
 	}
 	ch := job.ScheduleChange{
-		Name: o.text("name", maxWord), Cron: o.text("cron", maxWord), Type: o.text("type", maxWord), Timezone: o.text("timezone", maxWord),
+		Name: o.text("name", maxWord), Cron: o.text("cron", maxWord), Type: o.word("type", typeWords), Timezone: o.text("timezone", maxWord),
 		IncludeFiles: o.flag("include_files"), IncludeDatabase: o.flag("include_database"),
 		Sources: o.texts("sources", maxWord), Tags: o.texts("tags", maxWord),
-		RetentionDays: o.whole("retention_days"), Enabled: o.flag("enabled"),
+		RetentionDays: o.whole("retention_days", 0, job.MaxRetentionDays), Enabled: o.flag("enabled"),
 	}
 	if err := o.end(); err != nil {
 		return job.ScheduleChange{}, err
@@ -30,7 +30,7 @@ func createSchedule(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return c.post("schedule.create", http.StatusCreated, request, func(by job.By) (string, error) {
+	return c.post("schedule.create", http.StatusCreated, "/schedule/%s", request, func(by job.By) (string, error) {
 		made, err := c.s.o.Jobs.CreateSchedule(c.r.Context(), request, by)
 		return made.ID, err
 	}, func(id string) (any, error) {

@@ -41,7 +41,7 @@ func (j *Jobs) Delete(ctx context.Context, id string, by By) error {
 	case gone:
 		return fmt.Errorf("backup %.80q: %w", id, ErrNotFound)
 	case restore != "":
-		return &BusyError{restore, "the backup is being restored; cancel that first"}
+		return &BusyError{restore, "the backup is being restored; wait for its end, or cancel it first"}
 	}
 	err = j.st.Update(func(tx *state.Tx) error {
 		if by.Also != nil {

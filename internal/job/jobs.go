@@ -110,8 +110,8 @@ func (j *Jobs) checkBackup(r *BackupRequest) error {
 	if !slices.Contains(backupTypes, r.Type) {
 		return &InvalidError{"type", fmt.Sprintf("%q is not one of %s", r.Type, strings.Join(backupTypes, ", "))}
 	}
-	if r.RetentionDays < 0 || r.RetentionDays > maxRetentionDays {
-		return &InvalidError{"retention_days", fmt.Sprintf("%d is not between 0 (keep) and %d", r.RetentionDays, maxRetentionDays)}
+	if r.RetentionDays < 0 || r.RetentionDays > MaxRetentionDays {
+		return &InvalidError{"retention_days", fmt.Sprintf("%d is not between 0 (keep) and %d days", r.RetentionDays, MaxRetentionDays)}
 	}
 	if len(r.Tags) > maxTags {
 		return &InvalidError{"tags", fmt.Sprintf("%d tags, at most %d", len(r.Tags), maxTags)}
@@ -130,9 +130,11 @@ func (j *Jobs) checkBackup(r *BackupRequest) error {
 var backupTypes = []string{"full", "incremental", "differential"}
 
 const (
-	maxRetentionDays = 36_500
-	maxTags          = 64
-	maxTagLength     = 200
+	// MaxRetentionDays is how long a backup may be kept at most before it expires.
+	MaxRetentionDays = 36_500
+
+	maxTags      = 64
+	maxTagLength = 200
 )
 
 // choose returns the sources a backup takes, in the order of the
@@ -193,7 +195,11 @@ func (j *Jobs) Restore(ctx context.Context, backupID string, r RestoreRequest, b
 	}
 	for _, name := range r.Sources {
 		if !slices.ContainsFunc(s.Parts, func(p repo.Part) bool { return p.Source == name }) {
-			return Job{}, &InvalidError{"sources", fmt.Sprintf("the backup has no source %q", name)}
+			var have []string
+			for i := range s.Parts {
+				have = append(have, s.Parts[i].Source)
+			}
+			return Job{}, &InvalidError{"sources", fmt.Sprintf("the backup has no source %q; it has %s", name, strings.Join(have, ", "))}
 		}
 	}
 	if _, err := j.target(r.Target); err != nil {
@@ -252,7 +258,7 @@ func (j *Jobs) snapshot(ctx context.Context, id string) (*repo.Snapshot, error) 
 			}
 		}
 		if l != nil {
-			return nil, &BusyError{id, "this backup is not complete yet"}
+			return nil, &BusyError{id, "this backup is not complete yet; wait for its end"}
 		}
 		if again {
 			return nil, fmt.Errorf("backup %s: %w", id, ErrNotFound)

@@ -94,7 +94,7 @@ func (j *Jobs) inTheWay(job *Job) (same *Job, err error) {
 			break
 		}
 		if l := j.restoring(job.Target); l != nil {
-			return nil, &BusyError{l.job.ID, fmt.Sprintf("target %s is being restored to already", job.Target)}
+			return nil, &BusyError{l.job.ID, fmt.Sprintf("target %s is being restored to already; wait for the end of job %s, or name another target", job.Target, l.job.ID)}
 		}
 	case KindGC, KindVerify:
 		for _, l := range j.queue {
@@ -298,7 +298,7 @@ func (j *Jobs) Cancel(ctx context.Context, id string) (Job, error) {
 		if err != nil {
 			return Job{}, err
 		}
-		return job, &BusyError{id, fmt.Sprintf("the job is over: %s", job.State)}
+		return job, &BusyError{id, fmt.Sprintf("the job is over (%s); there is nothing to cancel", job.State)}
 	}
 	at := slices.Index(j.queue, l)
 	if at < 0 {

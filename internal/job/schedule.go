@@ -23,7 +23,7 @@ const (
 // *InvalidError.
 func (j *Jobs) CreateSchedule(ctx context.Context, c ScheduleChange, by By) (Schedule, error) {
 	if c.Cron == nil {
-		return Schedule{}, &InvalidError{"cron", `is needed: five fields such as "0 2 * * *", or @daily`}
+		return Schedule{}, &InvalidError{"cron", `none is given; give five fields such as "0 2 * * *", or @daily`}
 	}
 	now := time.Now().UTC()
 	id, err := j.repo.NewID(now)
