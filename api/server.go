@@ -34,9 +34,10 @@ type Options struct {
 	Logger          *slog.Logger
 	TLS             *tls.Config // nil: HTTP/1.1 in clear, for loopback and Unix sockets
 
-	Connections int // at the same time, over one listener; 0 for 2048
-	InFlight    int // calls at the same time; 0 for 512
-	Long        int // of them streams and calls that wait; 0 for 64
+	Connections     int // at the same time, over one listener; 0 for 2048
+	PeerConnections int // of them of one address that is not of this host, an IPv6 network of 64 bits counting as one; 0 for a quarter
+	InFlight        int // calls at the same time; 0 for 512
+	Long            int // of them streams and calls that wait; 0 for 64
 
 	BodySize          int64 // of a request at most, in bytes; 0 for 1 MiB
 	RequestsPerSecond int   // of one principal at one address, twice as many at once; 0: no limit
@@ -95,6 +96,7 @@ func New(o Options) (*Server, error) {
 		return nil, errors.New("internal error: a server without jobs, repository, state, authenticator or audit log")
 	}
 	o.Connections = cmp.Or(o.Connections, 2048)
+	o.PeerConnections = cmp.Or(o.PeerConnections, max(1, o.Connections/4))
 	o.InFlight = cmp.Or(o.InFlight, 512)
 	o.Long = cmp.Or(o.Long, 64)
 	o.BodySize = cmp.Or(o.BodySize, defaultBody)
@@ -141,7 +143,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	l = newLimitedListener(l, s.o.Connections)
+	l = newLimitedListener(l, s.o.Connections, s.o.PeerConnections, s.log)
 	ended := make(chan error, 1)
 	go func() {
 		if s.o.TLS != nil {

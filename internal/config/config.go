@@ -180,7 +180,7 @@ type Verify struct {
 
 // Limits bound what callers can make the daemon do, and what it remembers of it.
 type Limits struct {
-	// Connections is how many may be open at a time.
+	// Connections is how many may be open at a time; a quarter of them from one address that is not of this host.
 	Connections int `yaml:"connections"`
 	// BodySize is the greatest request body.
 	BodySize Size `yaml:"body_size"`
