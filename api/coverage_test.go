@@ -71,6 +71,7 @@ func TestOpenAPI_IsSeenWhole(t *testing.T) {
 	must(t, os.Remove(h.path("source/hello.txt")))
 	must(t, os.Chmod(filepath.Join(h.path("source"), odd), 0o755|os.ModeSetuid))
 	admin(200, "GET", "/jobs/"+queued+"/events", "") // until it is over
+	admin(204, "GET", "/jobs/"+queued+"/events", "", "Last-Event-ID: end")
 	must(t, os.WriteFile(h.path("gate"), nil, 0o600))
 	made := id(admin(201, "POST", "/create", `{"type":"incremental"}`))
 	h.begun(made)

@@ -3,7 +3,9 @@ package api_test
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -135,6 +137,11 @@ func furnished(t *testing.T, edit func(*api.Options)) *house { return build(t, t
 func build(t *testing.T, withBackup bool, edit func(*api.Options), editJobs func(*house, *job.Options)) *house {
 	t.Helper()
 	t.Parallel()
+	return open(t, withBackup, edit, editJobs)
+}
+
+func open(t testing.TB, withBackup bool, edit func(*api.Options), editJobs func(*house, *job.Options)) *house {
+	t.Helper()
 	h := &house{contract: readContract(t), t: t, dir: t.TempDir(), log: &logbook{}, seen: &watcher{seen: make(map[string]int)}}
 	for _, d := range []string{"repo", "state", "source/docs", "staging", "other", "prepared"} {
 		must(t, os.MkdirAll(h.path(d), 0o700))
@@ -164,7 +171,7 @@ func build(t *testing.T, withBackup bool, edit func(*api.Options), editJobs func
 	must(t, err)
 	h.operator, _, err = tokens.Create(auth.CreateToken{Name: "bot", Role: auth.Operator})
 	must(t, err)
-	h.auth, err = auth.New(auth.Options{TokenFile: h.path("state/tokens"), Logger: logger})
+	h.auth, err = auth.New(auth.Options{TokenFile: h.path("state/tokens"), JWT: &auth.JWTOptions{Secret: jwtSecret}, Logger: logger})
 	must(t, err)
 	dir, err := durable.OS(h.path("state"))
 	must(t, err)
@@ -247,7 +254,7 @@ func build(t *testing.T, withBackup bool, edit func(*api.Options), editJobs func
 }
 
 // firstBackup makes a backup in a life of its own.
-func firstBackup(t *testing.T, o job.Options) string {
+func firstBackup(t testing.TB, o job.Options) string {
 	t.Helper()
 	j, err := job.Open(t.Context(), o)
 	must(t, err)
@@ -267,6 +274,23 @@ func firstBackup(t *testing.T, o job.Options) string {
 }
 
 func (h *house) path(name string) string { return filepath.Join(h.dir, name) }
+
+var jwtSecret = []byte("0123456789abcdef0123456789abcdef")
+
+// signedFor is a token as the platform signs them, for somebody with these roles.
+func signedFor(roles ...string) string {
+	now := time.Now().Unix()
+	payload := fmt.Sprintf(`{"iss":"general-bots","aud":"general-bots-api","sub":"6f1c","exp":%d,"iat":%d,"nbf":%d,"jti":"j1","type":"access","roles":["%s"]}`,
+		now+900, now, now, strings.Join(roles, `","`))
+	if len(roles) == 0 {
+		payload = strings.Replace(payload, `,"roles":[""]`, "", 1)
+	}
+	enc := base64.RawURLEncoding.EncodeToString
+	signed := enc([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + enc([]byte(payload))
+	mac := hmac.New(sha256.New, jwtSecret)
+	mac.Write([]byte(signed))
+	return signed + "." + enc(mac.Sum(nil))
+}
 
 // got is an answer.
 type got struct {
@@ -311,7 +335,7 @@ func (h *house) do(token, method, path, body string, headers ...string) got {
 	data, err := io.ReadAll(resp.Body)
 	must(h.t, err)
 	g := got{resp.StatusCode, resp.Header, string(data)}
-	if g.status != http.StatusMethodNotAllowed {
+	if g.status != http.StatusMethodNotAllowed && method != http.MethodHead {
 		h.contract.answer(method, path, g)
 	}
 	return g

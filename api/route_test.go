@@ -3,6 +3,8 @@ package api_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/generalbots/backupd/api"
 )
 
 // example fills the names of a pattern.
@@ -32,8 +34,20 @@ func TestRoutes_LetInWhomTheTableSaysAndNobodyElse(t *testing.T) {
 	}
 	public := map[string]bool{"GET /health": true, "GET /healthz": true, "GET /api/health": true, "GET " + at + "/openapi.yaml": true}
 	denied := 0
+	// Whoever the platform knows and gives no role of ours may nothing. The limit of
+	// failures is not theirs: they are right credentials.
+	strangers := []string{signedFor(), signedFor("service"), signedFor("bot_operator", "administrators"), signedFor("Backup Operator")}
+	var table []api.RouteRow
 	for _, r := range h.server.Table() {
-		name := r.Method + " " + r.Pattern
+		table = append(table, r)
+		if r.Method == "GET" && h.do(h.admin, "HEAD", example(r.Pattern, nobody), "").status != 405 {
+			r.Method = "HEAD" // whoever may read may ask for the header alone
+			table = append(table, r)
+		}
+	}
+	before := len(h.audit.records())
+	for _, r := range table {
+		name := strings.Replace(r.Method, "HEAD", "GET", 1) + " " + r.Pattern
 		if r.Public != public[name] || r.Operator != operator[name] {
 			t.Errorf("%s: public %v, operators %v", name, r.Public, r.Operator)
 		}
@@ -46,11 +60,13 @@ func TestRoutes_LetInWhomTheTableSaysAndNobodyElse(t *testing.T) {
 			t.Errorf("%s without a token: %d", name, g.status)
 		case public[name]:
 			continue
-		case g.status != 401 || g.header.Get("WWW-Authenticate") != `Bearer realm="backupd"` || g.decode(t)["error"] != "missing_token":
+		case g.status != 401 || g.header.Get("WWW-Authenticate") != `Bearer realm="backupd"` || r.Method != "HEAD" && g.decode(t)["error"] != "missing_token":
 			t.Errorf("%s without a token: %d %v %s", name, g.status, g.header, g.body)
 		}
-		if g := call("bkp_" + strings.Repeat("x", 43)); g.status != 401 && g.status != 429 {
-			t.Errorf("%s with a wrong token: %d", name, g.status)
+		for _, token := range strangers {
+			if g := call(token); g.status != 403 || r.Method != "HEAD" && g.decode(t)["error"] != "insufficient_permissions" {
+				t.Errorf("%s without a role: %d %s", name, g.status, g.body)
+			}
 		}
 		g := call(h.operator)
 		if operator[name] == (g.status == 403) || g.status == 401 {
@@ -58,7 +74,7 @@ func TestRoutes_LetInWhomTheTableSaysAndNobodyElse(t *testing.T) {
 		}
 		if g.status == 403 {
 			denied++
-			if g.decode(t)["error"] != "insufficient_permissions" {
+			if r.Method != "HEAD" && g.decode(t)["error"] != "insufficient_permissions" {
 				t.Errorf("%s as operator: %s", name, g.body)
 			}
 		}
@@ -71,8 +87,12 @@ func TestRoutes_LetInWhomTheTableSaysAndNobodyElse(t *testing.T) {
 			}
 		}
 	}
-	forbidden := 0
-	for _, r := range h.audit.records() {
+	forbidden, without := 0, 0
+	for _, r := range h.audit.records()[before:] {
+		if r.Action == "request.denied" && r.Outcome == "insufficient_permissions" && r.Actor == "jwt:6f1c" {
+			without++
+			continue
+		}
 		if r.Action == "request.denied" && r.Outcome == "insufficient_permissions" {
 			forbidden++
 			if r.Actor != "token:bot" || r.Role != "backup_operator" || r.RequestID == "" || r.Remote != "127.0.0.1" {
@@ -83,6 +103,21 @@ func TestRoutes_LetInWhomTheTableSaysAndNobodyElse(t *testing.T) {
 	if denied == 0 || forbidden != denied {
 		t.Errorf("%d of %d denials are in the audit", forbidden, denied)
 	}
+	guarded := 0
+	for _, r := range table {
+		if r.Public {
+			continue
+		}
+		guarded++
+		// Last, as there are more of these than one address may fail at once.
+		wrong := "bkp_" + strings.Repeat("x", 52)
+		if g := h.do(wrong, r.Method, example(r.Pattern, nobody), "", "X-Forwarded-For: 192.0.2.1"); g.status != 401 && g.status != 429 {
+			t.Errorf("%s %s with a wrong token: %d", r.Method, r.Pattern, g.status)
+		}
+	}
+	if want := guarded * len(strangers); without != want || guarded < 30 {
+		t.Errorf("%d of %d denials of callers without a role are in the audit", without, want)
+	}
 }
 
 func TestRoutes_WordsBeatIDsAndWrongMethodsAreTold(t *testing.T) {
@@ -92,15 +127,17 @@ func TestRoutes_WordsBeatIDsAndWrongMethodsAreTold(t *testing.T) {
 		status       int
 		allow        string
 	}{
-		{"DELETE", at + "/list", 405, "GET"},
+		{"DELETE", at + "/list", 405, "GET, HEAD"},
 		{"GET", at + "/create", 405, "POST"},
-		{"PATCH", at + "/schedule", 405, "GET, POST"},
+		{"PATCH", at + "/schedule", 405, "GET, HEAD, POST"},
 		{"GET", at + "/schedule/" + nobody, 405, "DELETE, PUT"},
 		{"GET", at + "/restore/" + nobody, 405, "POST"},
-		{"POST", at + "/" + nobody, 405, "DELETE, GET"},
-		{"OPTIONS", at + "/list", 405, "GET"},
-		{"HEAD", at + "/list", 405, "GET"},
-		{"BREW", at + "/jobs", 405, "GET"},
+		{"POST", at + "/" + nobody, 405, "DELETE, GET, HEAD"},
+		{"OPTIONS", at + "/list", 405, "GET, HEAD"},
+		{"HEAD", at + "/" + nobody + "/download", 405, "GET"},
+		{"HEAD", at + "/jobs/" + nobody + "/events", 405, "GET"},
+		{"HEAD", at + "/create", 405, "POST"},
+		{"BREW", at + "/jobs", 405, "GET, HEAD"},
 		{"GET", at + "/list/", 404, ""},
 		{"GET", at + "/", 404, ""},
 		{"GET", at + "//list", 404, ""},
