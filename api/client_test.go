@@ -125,7 +125,7 @@ func TestClient_SpeaksEveryCall(t *testing.T) {
 	if x, err := c.Health(ctx); err != nil || x != (api.Health{Status: "ok", Service: "backupd", Version: "1.2.3", Commit: "abcdef"}) {
 		t.Errorf("%+v, %v", x, err)
 	}
-	if _, err = c.Create(ctx, api.BackupRequest{Type: "x"}, api.Once{}); !errors.As(err, &e) || e.Field != "type" || !strings.HasPrefix(e.Error(), "type: ") {
+	if _, err = c.Create(ctx, api.BackupRequest{Type: "x"}, api.Once{}); !errors.As(err, &e) || e.Field != "type" || !strings.HasPrefix(e.Error(), "type has to be one of ") {
 		t.Errorf("%v", err)
 	}
 }
