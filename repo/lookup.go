@@ -35,6 +35,11 @@ func (r *Repo) tableSpots(kind packKind) func(context.Context, *crypto.ID, []spo
 // read is left out with a warning: its chunks may have copies elsewhere, and
 // who needs one that has not gets the error then.
 func (r *Repo) loadTable(ctx context.Context, kind packKind) error {
+	return r.loadTableThrough(ctx, kind, r.reader)
+}
+
+// loadTableThrough is loadTable through the cache of a reader.
+func (r *Repo) loadTableThrough(ctx context.Context, kind packKind, rd *Reader) error {
 	t := &r.tables[kind-1]
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -47,7 +52,7 @@ func (r *Repo) loadTable(ctx context.Context, kind packKind) error {
 			fresh = append(fresh, n)
 		}
 	}
-	err := r.eachTrailer(ctx, fresh, func(number uint32, tr *trailer) error {
+	err := rd.eachTrailer(ctx, fresh, func(number uint32, tr *trailer) error {
 		t.places.addTrailer(number, tr)
 		t.entered[number] = true
 		return nil

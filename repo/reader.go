@@ -531,12 +531,18 @@ func (rd *Reader) length(ctx context.Context, kind packKind, id *crypto.ID) (uin
 	if len(spots) == 0 {
 		return 0, false
 	}
-	e, err := rd.pack(ctx, spots[0].pack)
+	return rd.lengthAt(ctx, spots[0])
+}
+
+// lengthAt returns the length of the chunk at a confirmed spot, if its pack can
+// be read.
+func (rd *Reader) lengthAt(ctx context.Context, s spot) (uint32, bool) {
+	e, err := rd.pack(ctx, s.pack)
 	if err != nil {
 		return 0, false
 	}
 	defer rd.packs.release(e)
 	t := e.val.trailer
-	_, n := t.chunk(t.blocks[spots[0].block].chunkAt + uint32(spots[0].chunk))
+	_, n := t.chunk(t.blocks[s.block].chunkAt + uint32(s.chunk))
 	return n, true
 }

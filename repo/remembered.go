@@ -234,6 +234,20 @@ func (d *damageList) add(id crypto.PackID, block uint32) {
 	}
 }
 
+// merge adds what another list has, which may be nil.
+func (d *damageList) merge(old *damageList) {
+	if old == nil {
+		return
+	}
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	for id, blocks := range old.blocks {
+		for _, b := range blocks {
+			d.add(id, b)
+		}
+	}
+}
+
 func (d *damageList) has(id crypto.PackID, block uint32) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
