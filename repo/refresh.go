@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/generalbots/backupd/internal/store"
 )
@@ -12,7 +13,8 @@ import (
 // Refresh sees what other processes have written to the repository since it was
 // opened or refreshed. It costs two listings when that is nothing. It must not be
 // called while this Repo has a Writer, a GC or a record under way; readers may
-// go on. A repository that went back in time becomes read only.
+// go on. A repository that went back in time becomes read only, until what this
+// host remembers was made to agree with it, or it with that.
 func (r *Repo) Refresh(ctx context.Context) error {
 	if r.writing != nil {
 		return errors.New("internal error: the repository is being written")
@@ -28,13 +30,9 @@ func (r *Repo) Refresh(ctx context.Context) error {
 		}
 		r.mu.Lock()
 		r.chain = c
-		if r.head != nil && r.rollback == nil {
-			if r.rollback = c.compareHead(r.head); r.rollback != nil {
-				r.warn(fmt.Sprintf("read only from now on: %v", r.rollback))
-			}
-		}
 		r.mu.Unlock()
 	}
+	r.compareHead(!same)
 	now, err := listPacks(ctx, r.store)
 	if err != nil {
 		return err
@@ -45,6 +43,45 @@ func (r *Repo) Refresh(ctx context.Context) error {
 	r.reader.packsChanged()
 	return nil
 }
+
+// compareHead holds the repository against what this host remembers of it.
+// Before it becomes read only, and while it is, that is read again: another
+// process may have accepted the repository as it is. Without a head that can be
+// read it stays as it was.
+func (r *Repo) compareHead(changed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.rollback == nil && (!changed || r.head == nil || r.chain.compareHead(r.head) == nil) {
+		return
+	}
+	h, err := r.head, error(nil)
+	if r.state != nil {
+		if h, err = readHead(r.state, r.id); h == nil && err == nil {
+			h = r.head
+		}
+	}
+	was := r.rollback
+	switch {
+	case err != nil:
+		r.rollback = err
+	case h != nil:
+		r.head, r.rollback = h, r.chain.compareHead(h)
+	}
+	if r.rollback != nil && was == nil {
+		r.warn(fmt.Sprintf("%s: %v", wentReadOnly, r.rollback))
+	}
+	if r.rollback == nil {
+		r.warnings = slices.DeleteFunc(r.warnings, func(w string) bool {
+			return strings.HasPrefix(w, openedReadOnly) || strings.HasPrefix(w, wentReadOnly)
+		})
+	}
+}
+
+// How the warnings of a repository that went back begin.
+const (
+	openedReadOnly = "opened read only"
+	wentReadOnly   = "read only from now on"
+)
 
 // sameChain tells whether the directory of snapshots lists what is known. Its
 // files never change, so names and sizes say enough.

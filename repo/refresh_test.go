@@ -192,3 +192,57 @@ func TestRefresh_GoesReadOnlyWhenTheRepositoryWentBack(t *testing.T) {
 		t.Error("nobody is told")
 	}
 }
+
+// Once somebody has accepted the repository as it is, or brought back what was
+// missing, a process that is open sees it.
+func TestRefresh_GoesOnWhenTheRepositoryWasAccepted(t *testing.T) {
+	for _, how := range []string{"accepted", "brought back", "accepted before it was seen"} {
+		w := newTwice(t)
+		state := t.TempDir()
+		here := w.open(t, state)
+		w.put(t, here)
+		before := make(map[string]bool)
+		for _, name := range files(t, w.dir+"/snapshots") {
+			before[name] = true
+		}
+		w.put(t, here)
+		var lost string
+		for _, name := range files(t, w.dir+"/snapshots") {
+			if !before[name] {
+				lost = name
+			}
+		}
+		if err := os.Rename(lost, w.dir+"/lost"); err != nil {
+			t.Fatal(err)
+		}
+		refreshed := func(want bool) {
+			t.Helper()
+			if err := here.Refresh(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := here.ReadOnly(); (got == nil) != want || want && len(here.Warnings()) > 0 {
+				t.Errorf("%s: got %v, warnings %v", how, got, here.Warnings())
+			}
+		}
+		if how != "accepted before it was seen" {
+			refreshed(false)
+			refreshed(false)
+		}
+		if how == "brought back" {
+			if err := os.Rename(w.dir+"/lost", lost); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			other := w.open(t, state)
+			if err := other.AcceptHead(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := other.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		refreshed(true)
+		w.put(t, here)
+		refreshed(true)
+	}
+}

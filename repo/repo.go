@@ -265,7 +265,7 @@ func (r *Repo) compareState() {
 		r.rollback = r.chain.compareHead(r.head)
 	}
 	if r.rollback != nil {
-		r.warn(fmt.Sprintf("opened read only: %v", r.rollback)) // which says how to accept it
+		r.warn(fmt.Sprintf("%s: %v", openedReadOnly, r.rollback)) // which says how to accept it
 	}
 }
 
