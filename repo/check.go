@@ -85,6 +85,7 @@ type checker struct {
 	odd    []string // names of the listing that no pack has
 	broken []brokenBlock
 	spots  []spot // scratch of copies
+	torn   bool   // a tree could not be walked to its end
 
 	leaning leaning
 }
@@ -302,8 +303,9 @@ func (c *checker) pack(ctx context.Context, number uint32, want bitset, readData
 		if err == nil {
 			err = c.leaning.proveReach(ctx, blockKey{number, uint32(b)})
 		}
-		// A walk that is to find what is needed has read the blocks of trees.
-		if err == nil && readData && (want == nil || info.kind == kindData) {
+		// A walk that is to find what is needed has read the blocks of trees; where
+		// it could not, this says which are damaged.
+		if err == nil && readData && (want == nil || info.kind == kindData || c.torn) {
 			err = c.block(ctx, number, uint32(b))
 			c.prog.Bytes.Add(int64(rec.sealed))
 		}

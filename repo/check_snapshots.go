@@ -98,6 +98,7 @@ func (c *checker) survey(ctx context.Context, chosen []*Snapshot) (parts []walke
 			if w.err == nil {
 				continue
 			}
+			c.torn = true
 			// The walk ended at something that can not be read. What lies behind
 			// it is to be proven as well.
 			if err := c.files(ctx, w.root, func(_ []byte, content *Content) { c.needs(ctx, content) }, func([]byte, string) {}); err != nil {

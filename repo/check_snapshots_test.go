@@ -238,14 +238,26 @@ func TestCheckSnapshots_AddsToWhatIsKnownToBeDamaged(t *testing.T) {
 		snaps = append(snaps, commit(t, r, v, nil))
 	}
 	damageBlocks(t, r, st, func(int) bool { return true })
+	// The tree of the second is damaged as well.
+	tree := r.catalog.info(r.catalog.all(kindTree)[1])
+	overwrite(t, st, packName(tree.id, kindTree), func(b []byte) []byte { b[headerSize] ^= 1; return b })
 	for i, s := range snaps {
 		if rep := checked(t, r, CheckOptions{ReadData: true, Snapshots: []string{s.ID}}); len(rep.DamagedFiles) != 1 {
 			t.Fatalf("%+v", rep)
 		}
+		// Behind a damaged tree nothing is known to be needed.
 		if n := r.damaged.Load().count(); n != i+1 {
 			t.Errorf("after %d checks %d packs are known to be damaged", i+1, n)
 		}
 	}
+	if !r.damaged.Load().has(tree.id, 0) {
+		t.Error("the damaged tree is not known")
+	}
+	// So the data of the second is found when its tree can be read again.
+	if healed(t, st, state, model) == 0 {
+		t.Fatal("nothing was stored again")
+	}
+	checked(t, r, CheckOptions{ReadData: true, Snapshots: []string{snaps[1].ID}})
 	r.Close()
 	if healed(t, st, state, model) == 0 {
 		t.Fatal("nothing was stored again")

@@ -81,3 +81,15 @@ type Pace struct{ p pace }
 
 // Rate is bytes a second.
 func (p *Pace) Rate(bytes int64) float64 { return p.p.rate(bytes) }
+
+// Patience is how long a job waits for another process.
+const Patience = patience
+
+// TakeAlone has the repository taken as a gc takes it, until ReleaseAlone.
+func (j *Jobs) TakeAlone() { j.mu.Lock(); j.slots.take(KindGC); j.mu.Unlock() }
+
+// ReleaseAlone gives it back.
+func (j *Jobs) ReleaseAlone() { j.release(KindGC); j.nudge() }
+
+// Forgetful has the next look-up look at the repository again.
+func (j *Jobs) Forgetful() { j.mu.Lock(); j.refreshed = time.Time{}; j.mu.Unlock() }

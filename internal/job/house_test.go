@@ -42,7 +42,8 @@ func testKey(t testing.TB) crypto.Credential {
 // house is a host with a repository, a state directory and something to back up.
 type house struct {
 	dir   string
-	state string // directory of state.db
+	state string                        // directory of state.db
+	wrap  func(store.Store) store.Store // nil, or what lies before the repository's store
 }
 
 // newHouse makes one whose repository has to be sound when the test ends.
@@ -83,7 +84,11 @@ func (h *house) open(t testing.TB, index string) (*repo.Repo, func()) {
 	t.Helper()
 	st, err := store.OpenDir(h.at("repo"))
 	must(t, err)
-	r, err := repo.Open(context.Background(), st, []crypto.Credential{testKey(t)}, repo.Options{StateDir: index})
+	var through store.Store = st
+	if h.wrap != nil {
+		through = h.wrap(st)
+	}
+	r, err := repo.Open(context.Background(), through, []crypto.Credential{testKey(t)}, repo.Options{StateDir: index})
 	must(t, err)
 	return r, sync.OnceFunc(func() { must(t, errors.Join(r.Close(), st.Close())) })
 }

@@ -44,9 +44,12 @@ type Jobs struct {
 	expiries  map[string]state.Expiry
 	verified  map[string]Verification // as the state file has them, read when first asked for
 	schedules map[string]*state.Schedule
-	latest    map[Kind]time.Time // when a job of a kind was last asked for
+	latest    map[Kind]time.Time // when a job of a kind was last asked for; of verifications, one of all
+	proven    time.Time          // when a verification of the whole repository last came to its end
 	refreshed time.Time
-	forgot    time.Time // when deletions could last not be published
+	looking   chan struct{} // closed when the refresh that is under way has ended; nil for none
+	unseen    error         // why the last refresh did not come to its end
+	forgot    time.Time     // when deletions could last not be published
 }
 
 // Open reads what the daemon remembers. Jobs that were running when the
@@ -224,8 +227,8 @@ func (j *Jobs) target(name string) (Target, error) {
 	return Target{}, &InvalidError{"target", fmt.Sprintf("there is no target %q; the configuration has %s", name, strings.Join(have, ", "))}
 }
 
-// Verify queues a check that reads all that the repository holds and tells of
-// each backup whether it can be restored. ErrNotFound.
+// Verify queues a check that reads all that restoring a backup needs, and tells
+// whether it can be restored. ErrNotFound.
 func (j *Jobs) Verify(ctx context.Context, backupID string, by By) (Job, error) {
 	s, err := j.snapshot(ctx, backupID)
 	if err != nil {
@@ -239,7 +242,8 @@ func (j *Jobs) GC(ctx context.Context, by By) (Job, error) {
 	return j.enqueue(Job{Kind: KindGC, CreatedAt: time.Now()}, by)
 }
 
-// snapshot finds a backup that can be read.
+// snapshot finds a backup that can be read. ErrNotFound only where the repository
+// could be asked.
 func (j *Jobs) snapshot(ctx context.Context, id string) (*repo.Snapshot, error) {
 	if !repo.IsSnapshotID(id) {
 		return nil, fmt.Errorf("backup %.80q: %w", id, ErrNotFound)
@@ -261,10 +265,19 @@ func (j *Jobs) snapshot(ctx context.Context, id string) (*repo.Snapshot, error) 
 			return nil, &BusyError{id, "this backup is not complete yet; wait for its end"}
 		}
 		if again {
+			j.mu.Lock()
+			unseen := j.unseen
+			j.mu.Unlock()
+			if unseen != nil {
+				return nil, fmt.Errorf("whether there is a backup %s can not be told: %w", id, unseen)
+			}
 			return nil, fmt.Errorf("backup %s: %w", id, ErrNotFound)
 		}
 		// Another process may have made it.
 		if err := j.refresh(ctx); err != nil {
+			return nil, err
+		}
+		if err := j.looked(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -282,15 +295,43 @@ func (j *Jobs) refresh(ctx context.Context) error {
 		j.mu.Unlock()
 		return nil
 	}
-	j.refreshed = time.Now()
+	ended := make(chan struct{})
+	j.refreshed, j.looking = time.Now(), ended
 	j.slots.writer = true
 	j.mu.Unlock()
 	err := j.repo.Refresh(ctx)
 	j.mu.Lock()
-	j.slots.writer = false
+	j.slots.writer, j.looking = false, nil
+	switch {
+	case err == nil:
+		j.unseen = nil
+	case ctx.Err() != nil:
+		j.refreshed = time.Time{} // of this caller only
+	default:
+		// In words: what it wraps may say that something is not there.
+		j.unseen = fmt.Errorf("the repository can not be looked into: %v", err)
+		err = j.unseen
+	}
 	j.mu.Unlock()
+	close(ended)
 	j.nudge()
 	return err
+}
+
+// looked waits for the end of a refresh that somebody else has begun.
+func (j *Jobs) looked(ctx context.Context) error {
+	j.mu.Lock()
+	under := j.looking
+	j.mu.Unlock()
+	if under == nil {
+		return nil
+	}
+	select {
+	case <-under:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // Hold keeps gc from beginning while somebody reads from the repository who has

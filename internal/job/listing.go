@@ -150,7 +150,7 @@ func (j *Jobs) Backup(ctx context.Context, id string) (Backup, error) {
 	if err == nil {
 		m, err := j.repo.Manifest(ctx, s)
 		if err != nil {
-			return Backup{}, err
+			return Backup{}, j.unread(ctx, s, err)
 		}
 		j.mu.Lock()
 		defer j.mu.Unlock()
@@ -158,20 +158,40 @@ func (j *Jobs) Backup(ctx context.Context, id string) (Backup, error) {
 		b.Manifest = m
 		return b, nil
 	}
-	var busy *BusyError
-	if !errors.As(err, &busy) && !errors.Is(err, ErrNotFound) {
-		return Backup{}, err
-	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	job, ok := j.backups[id]
 	if !ok || j.deleted[id] || job.succeeded() {
+		var busy *BusyError
+		if !errors.As(err, &busy) && !errors.Is(err, ErrNotFound) {
+			return Backup{}, err
+		}
 		return Backup{}, fmt.Errorf("backup %.80q: %w", id, ErrNotFound)
 	}
 	if l := j.live[id]; l != nil {
 		job = l.snapshot()
 	}
 	return backupWithout(job), nil
+}
+
+// unread is what to say of a backup whose manifest can not be read: that it is not
+// there only when the repository says so, and not when the repository is not there.
+func (j *Jobs) unread(ctx context.Context, s *repo.Snapshot, err error) error {
+	if !errors.Is(err, repo.ErrNotFound) {
+		return err
+	}
+	j.mu.Lock()
+	j.refreshed = time.Time{}
+	j.mu.Unlock()
+	if err := errors.Join(j.refresh(ctx), j.looked(ctx)); err != nil {
+		return err
+	}
+	for _, now := range j.repo.Snapshots() {
+		if now.ID == s.ID {
+			return fmt.Errorf("backup %s is listed and can not be read: %v", s.ID, err)
+		}
+	}
+	return fmt.Errorf("backup %s: %w", s.ID, ErrNotFound)
 }
 
 // The states of a Verification.

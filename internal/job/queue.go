@@ -206,6 +206,9 @@ func (j *Jobs) finish(l *live, f func(*Job)) Job {
 	if e, ok := expiryOf(&job); ok {
 		j.expiries[job.ID] = e
 	}
+	if job.Kind == KindVerify {
+		j.lastOf(&job)
+	}
 	delete(j.live, job.ID)
 	close(l.done)
 	close(l.changed)

@@ -71,8 +71,15 @@ func (j *Jobs) recall() error {
 	return nil
 }
 
-// lastOf notes when upkeep of its kind was last asked for.
+// lastOf notes when upkeep of its kind was last asked for, and when the repository
+// was last read whole. mu is held, or nobody else is there yet.
 func (j *Jobs) lastOf(job *Job) {
+	if job.Kind == KindVerify && job.BackupID != "" {
+		return // of one backup
+	}
+	if job.CheckReport != nil && job.FinishedAt.After(j.proven) {
+		j.proven = job.FinishedAt
+	}
 	if job.CreatedAt.After(j.latest[job.Kind]) {
 		j.latest[job.Kind] = job.CreatedAt
 	}

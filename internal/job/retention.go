@@ -30,7 +30,8 @@ const (
 //   - what is older than a backup of the same schedule that looks suspicious,
 //     until that one is past its time: it may be of an empty mount point.
 //
-// So what may be taken is taken at any later time too.
+// One that did not pass its verification is not complete. What may be taken is
+// taken at any later time too, unless more of them fail.
 func expired(list []Backup, now time.Time, minimum, recent int) []string {
 	list = slices.Clone(list)
 	slices.SortFunc(list, func(a, b Backup) int { return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.ID, a.ID)) })
@@ -53,7 +54,7 @@ func expired(list []Backup, now time.Time, minimum, recent int) []string {
 			schedules[b.ScheduleID] = k
 		}
 		strange := suspicious(b.Manifest)
-		complete := b.State == Completed && !strange
+		complete := b.State == Completed && !strange && b.Verification.State != VerificationFailed
 		keep := k.any < max(minimum, 1) || complete && (newest || k.complete < max(minimum, 1)) || k.always
 		k.any++
 		if complete {

@@ -147,7 +147,7 @@ func (j *Jobs) Schedules() ([]Schedule, error) {
 	defer j.mu.Unlock()
 	good := make(map[string]time.Time, len(list))
 	for _, job := range j.backups {
-		if job.succeeded() && job.FinishedAt.After(good[job.ScheduleID]) {
+		if job.FinishedAt.After(good[job.ScheduleID]) && j.good(&job) {
 			good[job.ScheduleID] = job.FinishedAt
 		}
 	}
@@ -181,11 +181,16 @@ func (j *Jobs) Schedule(id string) (Schedule, error) {
 	defer j.mu.Unlock()
 	var good time.Time
 	for _, job := range j.backups {
-		if job.ScheduleID == id && job.succeeded() && job.FinishedAt.After(good) {
+		if job.ScheduleID == id && job.FinishedAt.After(good) && j.good(&job) {
 			good = job.FinishedAt
 		}
 	}
 	return j.shown(s, time.Now(), good), nil
+}
+
+// good tells whether a backup succeeded, and was not found damaged since. mu is held.
+func (j *Jobs) good(job *Job) bool {
+	return job.succeeded() && j.verification(job.ID).State != VerificationFailed
 }
 
 func (job *Job) succeeded() bool { return job.State == Completed || job.State == CompletedWithProblems }

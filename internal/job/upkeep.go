@@ -15,6 +15,9 @@ const (
 	upkeepEvery = time.Minute // expiry, space and verification are looked at
 	shortEvery  = time.Hour   // gc for want of space
 	verifyAgain = time.Hour   // a verification that came to nothing is tried again
+	// firstVerify is how old the oldest backup may be at most while the repository
+	// was never read whole.
+	firstVerify = 24 * time.Hour
 	// keepDeletions is how long it is remembered who deleted what.
 	keepDeletions = 400 * 24 * time.Hour
 )
@@ -190,7 +193,8 @@ func (j *Jobs) collectDue(ctx context.Context, now time.Time, short *time.Time) 
 	return false
 }
 
-// verifyDue tells whether the repository was last read too long ago.
+// verifyDue tells whether the repository was last read whole too long ago. Single
+// backups that were verified since do not count: they may all be new ones.
 func (j *Jobs) verifyDue(now time.Time) bool {
 	if j.o.Verify.Every <= 0 {
 		return false
@@ -202,30 +206,47 @@ func (j *Jobs) verifyDue(now time.Time) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, l := range j.live {
-		if l.job.Kind == KindVerify {
+		if l.job.Kind == KindVerify && l.job.BackupID == "" {
 			return false
-		}
-	}
-	last := snaps[0].FinishedAt
-	for _, s := range snaps {
-		if v := j.verified[s.ID]; v.At.After(last) {
-			last = v.At
 		}
 	}
 	if tried := now.Sub(j.latest[KindVerify]); tried >= 0 && tried < verifyAgain {
 		return false
 	}
-	return now.Sub(last) >= j.o.Verify.Every || last.After(now.Add(clockSlack))
+	last, every := j.proven, j.o.Verify.Every
+	if last.IsZero() {
+		last, every = snaps[0].FinishedAt, min(every, firstVerify)
+	}
+	return now.Sub(last) >= every || last.After(now.Add(clockSlack))
+}
+
+// suspect has the whole repository read after a backup was found damaged, at most
+// once in verifyAgain: what lies behind a tree that is lost is known to be damaged
+// only then, and until it is known backups build on it.
+func (j *Jobs) suspect(now time.Time) {
+	j.mu.Lock()
+	tried := now.Sub(j.latest[KindVerify])
+	j.mu.Unlock()
+	if tried >= 0 && tried < verifyAgain {
+		return
+	}
+	j.ask(context.Background(), "verify.create", func() (Job, error) {
+		return j.enqueue(Job{Kind: KindVerify, CreatedAt: now}, By{Actor: scheduler})
+	})
 }
 
 // follow sees to what comes after a job.
 func (j *Jobs) follow(job Job) {
+	if job.Kind == KindVerify && job.BackupID != "" && job.CheckReport != nil && job.State == Failed {
+		j.suspect(job.FinishedAt)
+		return
+	}
 	if job.Kind != KindBackup || !job.succeeded() || !j.o.Verify.AfterBackup {
 		return
 	}
 	j.mu.Lock()
 	for _, l := range j.queue {
-		if l.job.Kind == KindVerify {
+		if l.job.Kind == KindVerify && l.job.BackupID == "" {
 			j.mu.Unlock()
 			return // it reads all there is when its turn comes, this backup too
 		}

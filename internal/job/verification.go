@@ -3,6 +3,8 @@ package job
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/generalbots/backupd/internal/state"
@@ -38,9 +40,9 @@ func verdicts(jobID string, snaps []*repo.Snapshot, rep *repo.CheckReport, now t
 	for _, d := range rep.DamagedFiles {
 		damaged[d.Snapshot]++
 	}
-	trouble := make(map[string]string) // trees of which nothing can be read
+	trouble := make(map[string]bool) // what is wrong with a backup as a whole
 	for _, f := range rep.Findings {
-		trouble[f.Object] = f.Text
+		trouble[f.Object] = true
 	}
 	out := make(map[string]Verification, len(snaps))
 	for _, s := range snaps {
@@ -48,8 +50,9 @@ func verdicts(jobID string, snaps []*repo.Snapshot, rep *repo.CheckReport, now t
 		switch n := damaged[s.ID]; {
 		case n > 0:
 			v.State, v.Message = VerificationFailed, fmt.Sprintf("%d files can not be restored whole", n)
-		case trouble[s.ID] != "":
-			v.State, v.Message = VerificationFailed, trouble[s.ID]
+		case trouble[s.ID]:
+			// In what words stands in the report, which may name paths of this host.
+			v.State, v.Message = VerificationFailed, "its manifest or one of its trees can not be read"
 		case rep.Truncated:
 			v.State, v.Message = VerificationFailed, "the repository has more damage than a report holds"
 		}
@@ -58,12 +61,34 @@ func verdicts(jobID string, snaps []*repo.Snapshot, rep *repo.CheckReport, now t
 	return out
 }
 
+// maxLost bounds how many backups an error names.
+const maxLost = 5
+
+// lossOf is the error that tells of the backups that can not be restored whole,
+// nil when there are none.
+func lossOf(all map[string]Verification) error {
+	var lost []string
+	for id, v := range all {
+		if v.State == VerificationFailed {
+			lost = append(lost, id+": "+v.Message)
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	slices.Sort(lost)
+	more := ""
+	if n := len(lost) - maxLost; n > 0 {
+		lost, more = lost[:maxLost], fmt.Sprintf("; and %d more", n)
+	}
+	return fmt.Errorf("%w: %s%s; the report names them, and the next backup stores what is lost anew where its source still has it", repo.ErrDamaged, strings.Join(lost, "; "), more)
+}
+
 // recordVerified writes down what a check found out about each backup that is
 // still there.
-func (j *Jobs) recordVerified(jobID string, snaps []*repo.Snapshot, rep *repo.CheckReport) error {
+func (j *Jobs) recordVerified(all map[string]Verification) error {
 	j.admit.Lock() // against Delete
 	defer j.admit.Unlock()
-	all := verdicts(jobID, snaps, rep, time.Now())
 	there := make(map[string]bool)
 	for _, s := range j.repo.Snapshots() {
 		there[s.ID] = true

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/generalbots/backupd/internal/backup"
 	"github.com/generalbots/backupd/internal/restore"
@@ -110,22 +111,32 @@ func (j *Jobs) restore(ctx context.Context, l *live) (func(*Job), error) {
 	return func(job *Job) { job.RestoreReport = rep }, err
 }
 
-// verify reads all of the repository again and writes down of each backup
-// whether it can be restored.
+// verify reads again all that a backup needs, or all of the repository, and
+// writes down of each backup that was read whether it can be restored. One that
+// can not is an error beside the report.
 func (j *Jobs) verify(ctx context.Context, l *live) (func(*Job), error) {
 	var prog repo.CheckProgress
 	j.watching(l, func() Progress {
 		return Progress{Phase: "verify", Files: prog.Packs.Load(), FilesTotal: prog.TotalPacks.Load(), Bytes: prog.Bytes.Load(), BytesTotal: prog.TotalBytes.Load()}
 	})
 	snaps := j.repo.Snapshots()
-	rep, err := j.repo.Check(ctx, repo.CheckOptions{ReadData: true}, &prog)
+	o := repo.CheckOptions{ReadData: true}
+	if id := l.job.BackupID; id != "" {
+		s, err := j.snapshot(ctx, id)
+		if err != nil {
+			return func(*Job) {}, err
+		}
+		snaps, o.Snapshots = []*repo.Snapshot{s}, []string{id}
+	}
+	rep, err := j.repo.Check(ctx, o, &prog)
 	if err != nil {
 		return func(*Job) {}, err
 	}
-	if err := j.recordVerified(l.job.ID, snaps, rep); err != nil {
-		return func(job *Job) { job.CheckReport = rep }, err
+	found := verdicts(l.job.ID, snaps, rep, time.Now())
+	if err = j.recordVerified(found); err == nil {
+		err = lossOf(found)
 	}
-	return func(job *Job) { job.CheckReport = rep }, nil
+	return func(job *Job) { job.CheckReport = rep }, err
 }
 
 // collect reclaims space.
