@@ -39,6 +39,7 @@ func createBackup(c *call) (answer, error) {
 		if err != nil {
 			return nil, err
 		}
+		b = c.backupFor(b)
 		return backupOf(&b), nil
 	})
 }
@@ -80,7 +81,10 @@ func listBackups(c *call) (answer, error) {
 		return answer{}, err
 	}
 	c.total(total)
-	return answer{http.StatusOK, each(backups, backupOf)}, nil
+	return answer{http.StatusOK, each(backups, func(b *job.Backup) Backup {
+		mine := c.backupFor(*b)
+		return backupOf(&mine)
+	})}, nil
 }
 
 func (c *call) total(n int) { c.w.Header().Set("X-Total-Count", strconv.Itoa(n)) }
@@ -94,6 +98,7 @@ func showBackup(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	b = c.backupFor(b)
 	return answer{http.StatusOK, backupDetails(&b)}, nil
 }
 
@@ -151,5 +156,6 @@ func (c *call) job(id string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	j = c.jobFor(j)
 	return jobDetails(&j), nil
 }

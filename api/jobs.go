@@ -44,7 +44,10 @@ func listJobs(c *call) (answer, error) {
 		return answer{}, err
 	}
 	c.total(total)
-	return answer{http.StatusOK, each(jobs, jobOf)}, nil
+	return answer{http.StatusOK, each(jobs, func(j *job.Job) Job {
+		mine := c.jobFor(*j)
+		return jobOf(&mine)
+	})}, nil
 }
 
 // visible finds the job a call is about. How a restore is doing is for
@@ -69,6 +72,7 @@ func showJob(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	j = c.jobFor(j)
 	return answer{http.StatusOK, jobDetails(&j)}, nil
 }
 
@@ -92,6 +96,7 @@ func cancelJob(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	j = c.jobFor(j)
 	return answer{http.StatusOK, jobDetails(&j)}, nil
 }
 
@@ -142,6 +147,7 @@ func watchJob(c *call) (answer, error) {
 			if !more {
 				return answer{}, nil
 			}
+			j = c.jobFor(j)
 			if piece, err = event(n, &j); err != nil {
 				return answer{}, err
 			}

@@ -270,7 +270,7 @@ func TestVerify_NamesWhatCanNotBeRestored(t *testing.T) {
 	h.run()
 	h.damage()
 	j := h.want(202, h.admin, "POST", at+"/"+h.first+"/verify?wait=60", "").decode(t)
-	if j["status"] != "completed_with_problems" || j["verify_report"].(map[string]any)["sound"] != false {
+	if j["status"] != "failed" || j["verify_report"].(map[string]any)["sound"] != false {
 		t.Errorf("%v", j)
 	}
 	if v := h.want(200, h.operator, "GET", at+"/"+h.first, "").decode(t)["verification"].(map[string]any); v["status"] != "verification_failed" {

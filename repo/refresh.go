@@ -50,22 +50,27 @@ func (r *Repo) Refresh(ctx context.Context) error {
 // read it stays as it was.
 func (r *Repo) compareHead(changed bool) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.rollback == nil && (!changed || r.head == nil || r.chain.compareHead(r.head) == nil) {
+	h, chain, state := r.head, r.chain, r.state
+	fine := r.rollback == nil && (!changed || h == nil || chain.compareHead(h) == nil)
+	r.mu.Unlock()
+	if fine {
 		return
 	}
-	h, err := r.head, error(nil)
-	if r.state != nil {
-		if h, err = readHead(r.state, r.id); h == nil && err == nil {
-			h = r.head
+	var err error
+	if state != nil {
+		read, rerr := readHead(state, r.id) // not under mu, which others need to read
+		if err = rerr; read != nil {
+			h = read
 		}
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	was := r.rollback
 	switch {
 	case err != nil:
 		r.rollback = err
 	case h != nil:
-		r.head, r.rollback = h, r.chain.compareHead(h)
+		r.head, r.rollback = h, chain.compareHead(h)
 	}
 	if r.rollback != nil && was == nil {
 		r.warn(fmt.Sprintf("%s: %v", wentReadOnly, r.rollback))

@@ -113,6 +113,13 @@ func TestServe_HealthTellsOfAReadOnlyRepository(t *testing.T) {
 	if got := d.condition(); got != http.StatusServiceUnavailable || !strings.Contains(d.logged(), "can not do all its work") {
 		t.Errorf("an older copy of the repository: got %d\n%s", got, d.logged())
 	}
+	// Once it is accepted the daemon goes on by itself: a look at the list sees it, or the next minute does.
+	h.must("repo", "check", "--accept-head", "--config", h.configFile())
+	d.until("the daemon is well again", func() bool {
+		d.call("GET", base+"/list", h.token("admin"), "")
+		return d.condition() == http.StatusOK
+	})
+	d.finished(d.backup())
 }
 
 func TestServe_HealthTellsOfAFileSystemThatTurnedReadOnly(t *testing.T) {

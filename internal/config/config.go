@@ -172,9 +172,9 @@ type Retention struct {
 
 // Verify says when backups are read again.
 type Verify struct {
-	// AfterBackup reads every backup right after it was made.
+	// AfterBackup reads every backup right after it was made: all that restoring it needs.
 	AfterBackup bool `yaml:"after_backup"`
-	// Every is after what time a backup is read again, 1h at least; 0 for never.
+	// Every is after what time the whole repository is read again, 1h at least; 0 for never.
 	Every time.Duration `yaml:"every"`
 }
 

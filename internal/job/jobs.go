@@ -289,9 +289,13 @@ const refreshEvery = 10 * time.Second
 // refresh sees what other processes wrote, at most once in refreshEvery and not
 // while this one writes.
 func (j *Jobs) refresh(ctx context.Context) error {
+	every := refreshEvery
+	if j.repo.ReadOnly() != nil {
+		every = time.Second // somebody may just have mended that
+	}
 	j.mu.Lock()
 	age := time.Since(j.refreshed)
-	if j.slots.writer || j.slots.alone || j.closing || age >= 0 && age < refreshEvery {
+	if j.slots.writer || j.slots.alone || j.closing || age >= 0 && age < every {
 		j.mu.Unlock()
 		return nil
 	}

@@ -94,6 +94,23 @@ func (j *Jobs) expire(ctx context.Context, now time.Time) {
 	}
 	recent := 0
 	for _, d := range deletions {
+		if d.Actor == scheduler && d.At.After(now.Add(clockSlack)) {
+			// The clock went back. It counts for a day from now: for as long as the
+			// clock was ahead nothing would expire, and for no time too much.
+			d.At = now
+			err := j.st.Update(func(tx *state.Tx) error {
+				is, err := tx.Deletion(d.BackupID)
+				if err != nil {
+					return err
+				}
+				is.At = now
+				return tx.PutDeletion(is)
+			})
+			if err != nil {
+				j.log.Error("what expired lately can not be written down; nothing expires", "error", err)
+				return
+			}
+		}
 		if d.Actor == scheduler && now.Sub(d.At) < expiryWindow {
 			recent++
 		}

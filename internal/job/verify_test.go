@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/generalbots/backupd/internal/job"
+	"github.com/generalbots/backupd/internal/state"
 	"github.com/generalbots/backupd/internal/store"
 	"github.com/generalbots/backupd/repo"
 )
@@ -323,4 +324,47 @@ func TestRestore_ToAFullTargetFailsAlone(t *testing.T) {
 	}
 	l.made(t)
 	l.stop()
+}
+
+// A clock that was ten years ahead, and expired what it may in a day, holds
+// expiry up for a day when it is right again, not for ten years.
+func TestExpiry_GoesOnAfterAClockThatWasAhead(t *testing.T) {
+	h := newHouse(t)
+	l := h.still(t)
+	l.run()
+	for range 6 {
+		l.made(t, func(r *job.BackupRequest) { r.RetentionDays = 1 })
+	}
+	left := func() int {
+		_, n, err := l.Backups(t.Context(), job.Filter{})
+		must(t, err)
+		return n
+	}
+	now := time.Now()
+	l.Look(t.Context(), now.AddDate(10, 0, 0))
+	if n := left(); n != 3 {
+		t.Fatalf("%d backups are left, want 3", n)
+	}
+	until(t, "they are forgotten", func() bool { return len(l.repo.Forgotten()) == 3 })
+	must(t, l.db.Update(func(tx *state.Tx) error { // as that clock had it
+		for _, s := range l.repo.Forgotten() {
+			d, err := tx.Deletion(s.ID)
+			if err != nil {
+				return err
+			}
+			d.At = now.AddDate(10, 0, 0)
+			if err := tx.PutDeletion(d); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	l.Look(t.Context(), now.AddDate(0, 0, 3))
+	if n := left(); n != 3 {
+		t.Errorf("%d backups are left in the first day of the right clock", n)
+	}
+	l.Look(t.Context(), now.AddDate(0, 0, 4).Add(time.Minute))
+	if n := left(); n != 1 {
+		t.Errorf("%d backups are left after a day, want the newest", n)
+	}
 }
