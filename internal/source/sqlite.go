@@ -349,11 +349,16 @@ func (s *SQLite) Open(e *Entry) (File, error) {
 	if c == nil || c.path == "" {
 		return s.Files.Open(e)
 	}
-	f, err := os.OpenFile(c.path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
-	if err != nil {
+	// The copy outlives the directory of the database, and so must what is told of it.
+	d, err := s.Files.Details(e)
+	if errors.Is(err, ErrReleased) {
 		return nil, err
 	}
-	return &copyFile{File: f, entry: *e, of: s}, nil
+	f, ferr := os.OpenFile(c.path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	if ferr != nil {
+		return nil, ferr
+	}
+	return &copyFile{File: f, entry: *e, details: d, trouble: err}, nil
 }
 
 // Close removes the copies. Files that are open stay readable.
@@ -375,8 +380,10 @@ func (s *SQLite) Close() error {
 // copyFile is a copy that passes for the file it was made of.
 type copyFile struct {
 	*os.File
-	entry Entry
-	of    *SQLite
+	entry   Entry
+	details Details
+	trouble error // of reading the details
+	closed  bool
 }
 
 var _ File = (*copyFile)(nil)
@@ -391,5 +398,14 @@ func (f *copyFile) Stat() (Entry, error) { return f.entry, nil }
 // Extents tells of no holes.
 func (f *copyFile) Extents() ([]Extent, bool, error) { return nil, false, nil }
 
-// Details are those of the database.
-func (f *copyFile) Details() (Details, error) { return f.of.Details(&f.entry) }
+// Details are those of the database when the copy was opened.
+func (f *copyFile) Details() (Details, error) { return f.details, f.trouble }
+
+// Close closes the copy, once.
+func (f *copyFile) Close() error {
+	if f.closed {
+		return nil
+	}
+	f.closed = true
+	return f.File.Close()
+}

@@ -26,9 +26,11 @@ type Stream struct {
 // StreamSize is the size of an entry whose true length is not known. It is above that of any file.
 const StreamSize = 1 << 62
 
-// streamBuffers are how many buffers of streamBuffer bytes are read ahead.
+// streamBuffers are how many buffers of streamBuffer bytes are read ahead; the first one is smaller, as most objects of a bucket
+// fit into it.
 const (
 	streamBuffer  = 1 << 20
+	streamFirst   = 32 << 10
 	streamBuffers = 4
 )
 
@@ -135,8 +137,8 @@ func newStreamFile(ctx context.Context, e *Entry, in io.Reader) *streamFile {
 
 func (f *streamFile) pump(in io.Reader) {
 	defer close(f.pumped)
-	for {
-		b := make([]byte, streamBuffer)
+	for size := streamFirst; ; size = streamBuffer {
+		b := make([]byte, size)
 		n, err := 0, error(nil)
 		for n < len(b) && err == nil { // not ReadFull, which has one error for its end and that of what is behind in
 			var m int
@@ -157,6 +159,9 @@ func (f *streamFile) pump(in io.Reader) {
 // Read hands out what the pipe gave. ErrBrokenOff when it ends with anything but its end, which is that the writer closes
 // it: that the writer failed does not show.
 func (f *streamFile) Read(p []byte) (int, error) {
+	if f.over {
+		return 0, fs.ErrClosed
+	}
 	for len(f.part.b) == 0 {
 		if f.part.err != nil {
 			f.entry.Size, f.entry.Blocks = f.read, (f.read+511)/512

@@ -33,25 +33,24 @@ type StreamFile struct {
 type Streams struct {
 	list func(context.Context) iter.Seq2[StreamFile, error]
 
-	mu    sync.Mutex           // guards what follows
-	files map[uint64]*streamed // by the inode number they were given
-	dirs  map[uint64][]uint64  // files of directories that were left and not released yet
-	next  uint64
+	mu   sync.Mutex           // guards what follows
+	held map[uint64]*streamed // files and directories by the inode number they were given
+	next uint64
 }
 
-// streamed is a file of a scan that goes on, or is over while its entries are still used.
+// streamed is a file or directory of a scan that goes on, or is over while its entries are still used.
 type streamed struct {
 	StreamFile
 	scan   *streamScan
-	ctx    context.Context
 	opened bool
+	left   []uint64 // of a directory that was left: what goes when it is released
 }
 
 var _ Source = (*Streams)(nil)
 
 // NewStreams returns the source of what list yields.
 func NewStreams(list func(context.Context) iter.Seq2[StreamFile, error]) *Streams {
-	return &Streams{list: list, files: make(map[uint64]*streamed), dirs: make(map[uint64][]uint64)}
+	return &Streams{list: list, held: make(map[uint64]*streamed)}
 }
 
 // ComparePaths orders paths as a scan yields them.
@@ -72,13 +71,14 @@ func ComparePaths(a, b string) int {
 // streamScan is one walk over the list.
 type streamScan struct {
 	of    *Streams
+	ctx   context.Context
 	yield func(Entry, error) bool
 	now   Time
 	dirs  []streamDir // the root first
 	last  string
 }
 
-// streamDir is a directory the scan is in, and the files it has yielded there.
+// streamDir is a directory the scan is in: itself and the files it has yielded there.
 type streamDir struct {
 	entry Entry
 	inos  []uint64
@@ -88,7 +88,7 @@ type streamDir struct {
 func (s *Streams) Scan(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		t := time.Now()
-		w := &streamScan{of: s, yield: yield, now: Time{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())}}
+		w := &streamScan{of: s, ctx: ctx, yield: yield, now: Time{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())}}
 		whole := false
 		defer func() {
 			if !whole {
@@ -113,7 +113,7 @@ func (s *Streams) Scan(ctx context.Context) iter.Seq2[Entry, error] {
 				yield(Entry{}, err)
 				return
 			}
-			if !w.file(ctx, f) {
+			if !w.file(f) {
 				return
 			}
 		}
@@ -144,7 +144,7 @@ func (w *streamScan) check(f *StreamFile) error {
 }
 
 // file yields a file, and what has to be left and entered on the way to it.
-func (w *streamScan) file(ctx context.Context, f StreamFile) bool {
+func (w *streamScan) file(f StreamFile) bool {
 	names := strings.Split(f.Path, "/")
 	above := names[:len(names)-1]
 	same := 0
@@ -165,7 +165,7 @@ func (w *streamScan) file(ctx context.Context, f StreamFile) bool {
 	if !f.Mtime.IsZero() {
 		e.Mtime = Time{Sec: f.Mtime.Unix(), Nsec: uint32(f.Mtime.Nanosecond())}
 	}
-	w.of.add(e.Ino, &streamed{StreamFile: f, scan: w, ctx: ctx})
+	w.of.hold(e.Ino, &streamed{StreamFile: f, scan: w})
 	top := &w.dirs[len(w.dirs)-1]
 	top.inos = append(top.inos, e.Ino)
 	return w.yield(e, nil)
@@ -173,7 +173,8 @@ func (w *streamScan) file(ctx context.Context, f StreamFile) bool {
 
 func (w *streamScan) enter(name string) bool {
 	e := w.entry(Enter, Directory, name)
-	w.dirs = append(w.dirs, streamDir{entry: e})
+	w.of.hold(e.Ino, &streamed{scan: w})
+	w.dirs = append(w.dirs, streamDir{entry: e, inos: []uint64{e.Ino}})
 	return w.yield(e, nil)
 }
 
@@ -203,27 +204,38 @@ func (s *Streams) number() uint64 {
 	return s.next
 }
 
-func (s *Streams) add(ino uint64, f *streamed) {
+func (s *Streams) hold(ino uint64, f *streamed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.files[ino] = f
+	s.held[ino] = f
 }
 
-func (s *Streams) left(dir uint64, files []uint64) {
+func (s *Streams) left(dir uint64, all []uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.dirs[dir] = files
+	if d := s.held[dir]; d != nil {
+		d.left = all
+	}
 }
 
 // drop forgets what a scan has yielded.
 func (s *Streams) drop(w *streamScan) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for ino, f := range s.files {
+	for ino, f := range s.held {
 		if f.scan == w {
-			delete(s.files, ino)
+			delete(s.held, ino)
 		}
 	}
+}
+
+// find is what an entry stands for, nil once that was released or its scan cancelled. s.mu is held.
+func (s *Streams) find(e *Entry) *streamed {
+	f := s.held[e.Ino]
+	if f == nil || f.scan.ctx.Err() != nil {
+		return nil
+	}
+	return f
 }
 
 // Owner is that of the list.
@@ -235,14 +247,11 @@ func (s *Streams) Owner(e *Entry) (user, group string) {
 	return d.User, d.Group
 }
 
-// Details are those of the list.
+// Details are those of the list; directories have none.
 func (s *Streams) Details(e *Entry) (Details, error) {
-	if e.Type != Regular {
-		return Details{}, nil
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f := s.files[e.Ino]
+	f := s.find(e)
 	if f == nil {
 		return Details{}, &fs.PathError{Op: "details", Path: e.Name, Err: ErrReleased}
 	}
@@ -252,7 +261,7 @@ func (s *Streams) Details(e *Entry) (Details, error) {
 // Open starts reading. It works once for each file.
 func (s *Streams) Open(e *Entry) (File, error) {
 	s.mu.Lock()
-	f := s.files[e.Ino]
+	f := s.find(e)
 	var err error
 	switch {
 	case f == nil || e.Type != Regular:
@@ -266,24 +275,27 @@ func (s *Streams) Open(e *Entry) (File, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: e.Name, Err: err}
 	}
-	in, err := f.StreamFile.Open(f.ctx)
+	in, err := f.StreamFile.Open(f.scan.ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &pipedFile{streamFile: newStreamFile(f.ctx, e, in), in: in, details: f.StreamFile.Details}, nil
+	return &pipedFile{streamFile: newStreamFile(f.scan.ctx, e, in), in: in, details: f.StreamFile.Details}, nil
 }
 
-// Release forgets the files of a directory that has been left.
+// Release forgets a directory that has been left, and its files.
 func (s *Streams) Release(leave *Entry) {
 	if leave.Event != Leave {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, ino := range s.dirs[leave.Ino] {
-		delete(s.files, ino)
+	d := s.held[leave.Ino]
+	if d == nil {
+		return
 	}
-	delete(s.dirs, leave.Ino)
+	for _, ino := range d.left {
+		delete(s.held, ino)
+	}
 }
 
 // pipedFile is a file of Streams that is read.

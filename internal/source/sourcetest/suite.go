@@ -1,7 +1,6 @@
 package sourcetest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -61,19 +60,8 @@ func Tree() []Node {
 	return nodes
 }
 
-// Run runs the suite.
-func Run(t *testing.T, make Factory) {
-	t.Run("holds exactly the tree", func(t *testing.T) { holdsTree(t, make) })
-	t.Run("entries are valid until their directory is released", func(t *testing.T) { validUntilRelease(t, make) })
-	t.Run("files outlive their directory", func(t *testing.T) { filesOutlive(t, make) })
-	t.Run("scans are independent", func(t *testing.T) { independent(t, make) })
-	t.Run("leaving the loop releases everything", func(t *testing.T) { leaving(t, make) })
-	t.Run("a panic in the loop releases everything", func(t *testing.T) { panicking(t, make) })
-	t.Run("cancelling ends the scan and releases everything", func(t *testing.T) { cancelling(t, make) })
-	t.Run("cancelling after the end releases everything", func(t *testing.T) { cancellingLate(t, make) })
-	t.Run("a cancelled context yields its cause alone", func(t *testing.T) { cancelledBefore(t, make) })
-	t.Run("a file opened tells what it is", func(t *testing.T) { opened(t, make) })
-}
+// Run runs the suite for files of a host.
+func Run(t *testing.T, make Factory) { RunKind(t, Kind{}, make) }
 
 // below keeps what is in a directory, by the path relative to it.
 func below(seen map[string]Seen, dir string) map[string]Seen {
@@ -86,9 +74,9 @@ func below(seen map[string]Seen, dir string) map[string]Seen {
 	return kept
 }
 
-func holdsTree(t *testing.T, make Factory) {
-	nodes := Tree()
-	src, dir := make(t, nodes)
+func (s suite) holdsTree(t *testing.T) {
+	nodes := s.tree()
+	src, dir := s.make(t, nodes)
 	got := below(Collect(t, src), dir)
 	implied := map[string]bool{}
 	for _, n := range nodes {
@@ -97,23 +85,27 @@ func holdsTree(t *testing.T, make Factory) {
 				implied[n.Path[:i]] = true
 			}
 		}
-		s, ok := got[n.Path]
+		g, ok := got[n.Path]
+		size := int64(len(n.Content))
+		if s.kind.Piped {
+			size = source.StreamSize
+		}
 		switch {
 		case !ok:
 			t.Errorf("%q: missing", n.Path)
 			continue
-		case s.Err != nil:
-			t.Errorf("%q: %v", n.Path, s.Err)
-		case s.Entry.Type != n.Type:
-			t.Errorf("%q: got type %v, want %v", n.Path, s.Entry.Type, n.Type)
-		case s.Details.Target != n.Target:
-			t.Errorf("%q: got target %q, want %q", n.Path, s.Details.Target, n.Target)
-		case string(s.Content) != n.Content:
-			t.Errorf("%q: got %d bytes of content, want %d", n.Path, len(s.Content), len(n.Content))
-		case n.Type == source.Regular && s.Entry.Size != int64(len(n.Content)):
-			t.Errorf("%q: got size %d, want %d", n.Path, s.Entry.Size, len(n.Content))
-		case n.Type != source.Symlink && s.Entry.Mode != n.Mode:
-			t.Errorf("%q: got mode %o, want %o", n.Path, s.Entry.Mode, n.Mode)
+		case g.Err != nil:
+			t.Errorf("%q: %v", n.Path, g.Err)
+		case g.Entry.Type != n.Type:
+			t.Errorf("%q: got type %v, want %v", n.Path, g.Entry.Type, n.Type)
+		case g.Details.Target != n.Target:
+			t.Errorf("%q: got target %q, want %q", n.Path, g.Details.Target, n.Target)
+		case n.Type == source.Regular && !s.same(g.Content, n.Content):
+			t.Errorf("%q: got %d bytes of content, want %d", n.Path, len(g.Content), len(n.Content))
+		case n.Type == source.Regular && g.Entry.Size != size:
+			t.Errorf("%q: got size %d, want %d", n.Path, g.Entry.Size, size)
+		case n.Type != source.Symlink && g.Entry.Mode != n.Mode:
+			t.Errorf("%q: got mode %o, want %o", n.Path, g.Entry.Mode, n.Mode)
 		}
 		delete(got, n.Path)
 	}
@@ -124,9 +116,9 @@ func holdsTree(t *testing.T, make Factory) {
 	}
 }
 
-func validUntilRelease(t *testing.T, make Factory) {
-	nodes := Tree()
-	src, dir := make(t, nodes)
+func (s suite) validUntilRelease(t *testing.T) {
+	nodes := s.tree()
+	src, dir := s.make(t, nodes)
 	check := NoLeaks(t)
 	var entries, leaves []source.Entry
 	paths := map[int]string{}
@@ -147,10 +139,10 @@ func validUntilRelease(t *testing.T, make Factory) {
 	for k := range 4 {
 		group.Go(func() {
 			for i := k; i < len(entries); i += 4 {
-				s := Look(src, &entries[i])
-				if s.Err != nil {
-					t.Errorf("%q: %v", paths[i], s.Err)
-				} else if string(s.Content) != contents[paths[i]] {
+				seen := Look(src, &entries[i])
+				if seen.Err != nil {
+					t.Errorf("%q: %v", paths[i], seen.Err)
+				} else if entries[i].Type == source.Regular && !s.same(seen.Content, contents[paths[i]]) {
 					t.Errorf("%q: got other content", paths[i])
 				}
 			}
@@ -172,8 +164,9 @@ func validUntilRelease(t *testing.T, make Factory) {
 	}
 }
 
-func filesOutlive(t *testing.T, make Factory) {
-	src, dir := make(t, []Node{{Path: "d/f", Type: source.Regular, Content: "content", Mode: 0o644}})
+func (s suite) filesOutlive(t *testing.T) {
+	nodes := s.fit([]Node{{Path: "d/f", Type: source.Regular, Content: "content", Mode: 0o644}})
+	src, dir := s.make(t, nodes)
 	check := NoLeaks(t)
 	var f source.File
 	for p, e := range Checked(t, src, t.Context()) {
@@ -191,8 +184,8 @@ func filesOutlive(t *testing.T, make Factory) {
 		t.Fatal("the file was not yielded")
 	}
 	b, err := io.ReadAll(f)
-	if err != nil || string(b) != "content" {
-		t.Errorf("got %q and error %v", b, err)
+	if err != nil || !s.same(b, nodes[0].Content) {
+		t.Errorf("got %.100q and error %v", b, err)
 	}
 	if _, err := f.Stat(); err != nil {
 		t.Error(err)
@@ -206,9 +199,9 @@ func filesOutlive(t *testing.T, make Factory) {
 	check()
 }
 
-func independent(t *testing.T, make Factory) {
-	nodes := Tree()
-	src, _ := make(t, nodes)
+func (s suite) independent(t *testing.T) {
+	nodes := s.tree()
+	src, _ := s.make(t, nodes)
 	check := NoLeaks(t)
 	want := Collect(t, src)
 	var group sync.WaitGroup
@@ -220,7 +213,7 @@ func independent(t *testing.T, make Factory) {
 			}
 			for p, w := range want {
 				g := got[p]
-				if g.Entry.Ino != w.Entry.Ino || !bytes.Equal(g.Content, w.Content) {
+				if g.Entry.Ino != w.Entry.Ino && !s.kind.Piped || w.Entry.Type == source.Regular && !s.same(g.Content, string(w.Content)) {
 					t.Errorf("%q: got something else in the second scan", p)
 				}
 			}
@@ -253,8 +246,8 @@ func places(n int) []int {
 	return slices.Compact(slices.DeleteFunc(at, func(i int) bool { return i < 1 || i > n }))
 }
 
-func leaving(t *testing.T, make Factory) {
-	src, _ := make(t, Tree())
+func (s suite) leaving(t *testing.T) {
+	src, _ := s.make(t, s.tree())
 	n := events(t, src)
 	check := NoLeaks(t)
 	for _, stop := range places(n) {
@@ -276,8 +269,8 @@ func leaving(t *testing.T, make Factory) {
 	}
 }
 
-func panicking(t *testing.T, make Factory) {
-	src, _ := make(t, Tree())
+func (s suite) panicking(t *testing.T) {
+	src, _ := s.make(t, s.tree())
 	check := NoLeaks(t)
 	func() {
 		defer func() {
@@ -295,8 +288,8 @@ func panicking(t *testing.T, make Factory) {
 	check()
 }
 
-func cancelling(t *testing.T, make Factory) {
-	src, _ := make(t, Tree())
+func (s suite) cancelling(t *testing.T) {
+	src, _ := s.make(t, s.tree())
 	n := events(t, src)
 	check := NoLeaks(t)
 	cause := errors.New("enough")
@@ -324,8 +317,8 @@ func cancelling(t *testing.T, make Factory) {
 	}
 }
 
-func cancellingLate(t *testing.T, make Factory) {
-	src, _ := make(t, Tree())
+func (s suite) cancellingLate(t *testing.T) {
+	src, _ := s.make(t, s.tree())
 	check := NoLeaks(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var last source.Entry
@@ -339,8 +332,8 @@ func cancellingLate(t *testing.T, make Factory) {
 	}
 }
 
-func cancelledBefore(t *testing.T, make Factory) {
-	src, _ := make(t, []Node{{Path: "f", Type: source.Regular, Mode: 0o644}})
+func (s suite) cancelledBefore(t *testing.T) {
+	src, _ := s.make(t, s.fit([]Node{{Path: "f", Type: source.Regular, Mode: 0o644}}))
 	check := NoLeaks(t)
 	cause := errors.New("never mind")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -353,10 +346,12 @@ func cancelledBefore(t *testing.T, make Factory) {
 	check()
 }
 
-func opened(t *testing.T, make Factory) {
-	const content = "0123456789"
-	src, dir := make(t, []Node{{Path: "f", Type: source.Regular, Content: content, Mode: 0o640}, {Path: "d/x", Type: source.Regular, Mode: 0o644}})
+func (s suite) opened(t *testing.T) {
+	nodes := s.fit([]Node{{Path: "d/x", Type: source.Regular, Mode: 0o644}, {Path: "f", Type: source.Regular, Content: "0123456789", Mode: 0o640}})
+	content := nodes[1].Content
+	src, dir := s.make(t, nodes)
 	check := NoLeaks(t)
+	met := false
 	for p, e := range Checked(t, src, t.Context()) {
 		switch {
 		case e.Event == source.Leave:
@@ -366,6 +361,7 @@ func opened(t *testing.T, make Factory) {
 				t.Errorf("%q: a directory was opened as a file", p)
 			}
 		case p == dir+"/f":
+			met = true
 			f, err := src.Open(&e)
 			if err != nil {
 				t.Fatal(err)
@@ -379,27 +375,48 @@ func opened(t *testing.T, make Factory) {
 					t.Errorf("got %+v, want %+v", got, e)
 				}
 			}
-			part := [4]byte{}
-			if n, err := f.ReadAt(part[:], 3); n != 4 || err != nil || string(part[:]) != content[3:7] {
-				t.Errorf("got %q, %v from ReadAt", part[:n], err)
-			}
-			if n, err := f.ReadAt(part[:], 8); n != 2 || err != io.EOF {
-				t.Errorf("got %d, %v from ReadAt over the end, want 2 and io.EOF", n, err)
-			}
+			s.readAt(t, f, content)
 			if _, sparse, err := f.Extents(); sparse || err != nil {
 				t.Errorf("got sparse %v, error %v of a file without holes", sparse, err)
 			}
-			if b, err := io.ReadAll(f); err != nil || string(b) != content {
-				t.Errorf("got %q, %v; want all of it after ReadAt", b, err)
+			if b, err := io.ReadAll(f); err != nil || !s.same(b, content) {
+				t.Errorf("got %.100q, %v; want all of it after ReadAt", b, err)
 			}
-			f.Close()
+			if o := f.Opened(); s.kind.Piped && o.Size != int64(len(content)) {
+				t.Errorf("got size %d at its end, want %d", o.Size, len(content))
+			}
+			if err := f.Close(); err != nil {
+				t.Errorf("got error %v from Close", err)
+			}
 			if err := f.Close(); err != nil {
 				t.Errorf("got error %v from the second Close", err)
 			}
+			var part [4]byte
 			if _, err := f.Read(part[:]); err == nil || err == io.EOF {
 				t.Errorf("got error %v from Read after Close", err)
 			}
 		}
 	}
+	if !met {
+		t.Error("the file was not yielded")
+	}
 	check()
+}
+
+// readAt wants any part of a file, or of one that is piped an error.
+func (s suite) readAt(t *testing.T, f source.File, content string) {
+	t.Helper()
+	var part [4]byte
+	if s.kind.Piped {
+		if n, err := f.ReadAt(part[:], 3); n != 0 || err == nil || err == io.EOF {
+			t.Errorf("got %d, %v from ReadAt of a pipe", n, err)
+		}
+		return
+	}
+	if n, err := f.ReadAt(part[:], 3); n != 4 || err != nil || string(part[:]) != content[3:7] {
+		t.Errorf("got %q, %v from ReadAt", part[:n], err)
+	}
+	if n, err := f.ReadAt(part[:], int64(len(content)-2)); n != 2 || err != io.EOF {
+		t.Errorf("got %d, %v from ReadAt over the end, want 2 and io.EOF", n, err)
+	}
 }
