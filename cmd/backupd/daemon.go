@@ -105,7 +105,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	if err := d.openRepository(ctx, c); err != nil {
 		return nil, err
 	}
-	if d.trail, err = openTrail(d.dir, d.repo.AuditKey(), d.log); err != nil {
+	if d.trail, err = openTrail(d.dir, d.state, d.repo.AuditKey(), d.log); err != nil {
 		return nil, err
 	}
 	d.closes(d.trail.Close)

@@ -22,6 +22,7 @@ func sound(t testing.TB, clean bool) (content []byte, jobs int) {
 	path := filepath.Join(t.TempDir(), "state.db")
 	db, err := state.Open(path, repository)
 	must(t, err)
+	db.Follow(func() state.Anchor { return lastRecord })
 	jobs = 400
 	for at := 0; at < jobs; at += 100 {
 		must(t, db.Update(func(tx *state.Tx) error {
@@ -50,6 +51,9 @@ func sound(t testing.TB, clean bool) (content []byte, jobs int) {
 	}
 	return content, jobs
 }
+
+// lastRecord is where the log ends that the file follows.
+var lastRecord = state.Anchor{Records: 7, MAC: strings.Repeat("ab", 32)}
 
 // live does everything a daemon would with a file that may be damaged. Every
 // outcome is right but a crash, a hang, or records that are not what was written.
@@ -80,6 +84,9 @@ func live(t *testing.T, content []byte, jobs int) (opened bool) {
 		}
 	} else if !errors.Is(err, state.ErrDamaged) {
 		t.Errorf("jobs: %v", err)
+	}
+	if a, err := db.Anchor(); err == nil && a != lastRecord || err != nil && !errors.Is(err, state.ErrDamaged) {
+		t.Errorf("anchor: %+v, %v", a, err)
 	}
 	for i := range 3 {
 		if err := db.PutJob(state.Job{ID: fmt.Sprintf("j%04d", i*130), CreatedAt: epoch}); err != nil {

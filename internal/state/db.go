@@ -35,7 +35,8 @@ const (
 type DB struct {
 	path  string
 	bolt  *bbolt.DB
-	write sync.Mutex // held over every writing transaction, so that Close need not wait for one that broke off
+	write sync.Mutex    // held over every writing transaction, so that Close need not wait for one that broke off
+	end   func() Anchor // guarded by write; nil when no log is followed
 
 	trouble atomic.Pointer[trouble] // set once: why no further transaction is taken
 }

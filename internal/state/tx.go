@@ -72,7 +72,9 @@ func (db *DB) Update(do func(*Tx) error) error {
 	err := db.guard(tx, func() error {
 		return db.bolt.Update(func(b *bbolt.Tx) error {
 			tx.bolt, tx.inside = b, false
-			refused = do(tx)
+			if refused = do(tx); refused == nil {
+				refused = tx.anchor()
+			}
 			tx.inside = true
 			return refused
 		})
@@ -330,6 +332,9 @@ func (tx *Tx) records(ctx context.Context) error {
 		return err
 	}
 	if _, err := examine(ctx, tx, verificationKind); err != nil {
+		return err
+	}
+	if _, err := load(tx, anchorKind, anchorKey); err != nil && !errors.Is(err, ErrNotFound) {
 		return err
 	}
 	if err := indexed(ctx, tx, jobKind, jobTimes, func(j *Job) (time.Time, []byte) { return j.CreatedAt, j.summary() }); err != nil {
