@@ -112,7 +112,8 @@ func (a *Authenticator) Reload() error {
 // Authenticate says who sent a request, or why it can not be told: an error is
 // always an *Error. Failures count against the address they come from; a
 // credential that is right is let in whatever failed before it, except that a
-// provider is not asked on behalf of an address with too many failures.
+// provider is not asked about a token it never vouched for on behalf of an address
+// with too many failures.
 func (a *Authenticator) Authenticate(ctx context.Context, c Credentials) (Principal, error) {
 	p, err := a.judge(ctx, c)
 	if err == nil {

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,6 +30,22 @@ const (
 // publishedSecret is the default that botserver's source publishes: whoever reads
 // it can sign as an administrator of every host that was installed by the book.
 const publishedSecret = "dev-secret-key-change-in-production-minimum-32-chars"
+
+// isPublished tells whether a secret is the published one in any dress in which it gets into files: in quotes, as a line
+// of .env, encoded, in capitals, lengthened. All of them are guessed with the first hundred tries.
+func isPublished(secret []byte) bool {
+	text := strings.TrimSpace(string(secret))
+	looks := []string{text}
+	for _, decode := range []func(string) ([]byte, error){
+		base64.StdEncoding.DecodeString, base64.URLEncoding.DecodeString, base64.RawStdEncoding.DecodeString,
+		base64.RawURLEncoding.DecodeString, hex.DecodeString,
+	} {
+		if plain, err := decode(text); err == nil {
+			looks = append(looks, string(plain))
+		}
+	}
+	return slices.ContainsFunc(looks, func(s string) bool { return strings.Contains(strings.ToLower(s), publishedSecret) })
+}
 
 // backupPermission is what botserver's permissions call an administrator of
 // backups.
@@ -61,7 +78,7 @@ func newJWTVerifier(o JWTOptions, roles roleNames) (*jwtVerifier, error) {
 		return nil, err
 	}
 	switch {
-	case strings.TrimSpace(string(secret)) == publishedSecret:
+	case isPublished(secret):
 		return nil, errors.New("JWT secret is the published default of botserver, with which anybody can sign an " +
 			"administrator's token: set a random JWT_SECRET of 32 bytes there and here")
 	case len(secret) < minJWTSecret:

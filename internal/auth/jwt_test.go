@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -77,6 +78,16 @@ func TestNew_RefusesSecretsThatOthersKnowOrGuess(t *testing.T) {
 		"published":                auth.PublishedSecret,
 		"published, with line end": auth.PublishedSecret + "\n",
 		"published, with blanks":   "  " + auth.PublishedSecret + " ",
+		"published, with CR":       auth.PublishedSecret + "\r\n",
+		"published, with a mark":   "\ufeff" + auth.PublishedSecret,
+		"published, in quotes":     `"` + auth.PublishedSecret + `"`,
+		"a line of .env":           "JWT_SECRET=" + auth.PublishedSecret,
+		"published, in capitals":   strings.ToUpper(auth.PublishedSecret),
+		"published, twice":         auth.PublishedSecret + auth.PublishedSecret,
+		"published, with a tail":   auth.PublishedSecret + "-1",
+		"published, in base64":     base64.StdEncoding.EncodeToString([]byte(auth.PublishedSecret)),
+		"published, in base64 URL": base64.RawURLEncoding.EncodeToString([]byte(auth.PublishedSecret + "\n")),
+		"published, in hex":        hex.EncodeToString([]byte(auth.PublishedSecret)),
 	} {
 		_, err := auth.New(auth.Options{JWT: &auth.JWTOptions{Secret: []byte(secret)}})
 		if err == nil || !strings.Contains(err.Error(), "published default") || strings.Contains(err.Error(), auth.PublishedSecret) {

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,7 +28,8 @@ const (
 	askAtOnce   = 16               // questions under way together
 	keepGood    = 30 * time.Second // and never beyond exp
 	keepBad     = 5 * time.Second
-	maxVerdicts = 4096 // of each kind
+	keepVouched = 24 * time.Hour // that a token was good once, and never beyond exp
+	maxVerdicts = 4096           // of each kind
 	maxCABundle = 1 << 20
 )
 
@@ -61,6 +63,7 @@ type introspector struct {
 	client   *http.Client
 
 	good, bad *verdictCache
+	vouched   *verdictCache // tokens that were good when they were last asked about
 	circuit   circuit
 	flights   singleflight.Group
 	slots     chan struct{} // askAtOnce of them
@@ -100,7 +103,7 @@ func newIntrospector(o OIDCOptions, roles roleNames, log *slog.Logger) (*introsp
 			// A redirect would carry the client's secret and the token elsewhere.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		good: newVerdictCache(maxVerdicts), bad: newVerdictCache(maxVerdicts),
+		good: newVerdictCache(maxVerdicts), bad: newVerdictCache(maxVerdicts), vouched: newVerdictCache(maxVerdicts),
 		slots: make(chan struct{}, askAtOnce),
 	}
 	if o.ProjectID != "" {
@@ -162,7 +165,9 @@ func newTransport(caFile string) (*http.Transport, error) {
 }
 
 // authenticate judges a token by the cache or by asking. blocked says how long the
-// caller's address may not have anything asked for it.
+// caller's address may not have anything asked for it. A token that was good before
+// is asked about all the same: behind a proxy all callers have one address, and one
+// who fails there must not keep the others out.
 func (in *introspector) authenticate(ctx context.Context, token string, blocked func() time.Duration) (Principal, *Error) {
 	key := crypto.Sum256([]byte(token))
 	for _, cache := range []*verdictCache{in.good, in.bad} {
@@ -171,7 +176,9 @@ func (in *introspector) authenticate(ctx context.Context, token string, blocked 
 		}
 	}
 	if wait := blocked(); wait > 0 {
-		return Principal{}, tooMany(wait, nil)
+		if _, ok := in.vouched.get(key); !ok {
+			return Principal{}, tooMany(wait, nil)
+		}
 	}
 	// One question for a token, however many ask; it goes on when the first of them
 	// leaves, for the others.
@@ -228,8 +235,10 @@ func (in *introspector) ask(key [32]byte, token string) verdict {
 	if v.err != nil {
 		v.until = now.Add(keepBad)
 		in.bad.put(key, v, now)
+		in.vouched.drop(key)
 		return v
 	}
+	in.vouched.put(key, verdict{principal: Principal{Expires: v.principal.Expires}, until: now.Add(keepVouched)}, now)
 	keep := keepGood
 	if !v.principal.Expires.IsZero() {
 		keep = min(keep, v.principal.Expires.Sub(now))
@@ -272,12 +281,18 @@ func (in *introspector) question(ctx context.Context, token string) (answer, err
 		return parseAnswer(body, in.project)
 	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
 		return answer{}, fmt.Errorf("status %d: it refuses the client id and secret of backupd", resp.StatusCode)
-	case resp.StatusCode == http.StatusBadRequest && !blamesClient(body):
+	case slices.Contains(unreadable, resp.StatusCode) && !blamesClient(body):
 		// It can not read the token. That is about the token: else anybody could stop
 		// all questions with a few odd ones.
 		return answer{}, nil
 	}
 	return answer{}, fmt.Errorf("status %d", resp.StatusCode)
+}
+
+// unreadable are the statuses of a token that the provider can make nothing of.
+var unreadable = []int{
+	http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusRequestURITooLong, http.StatusUnprocessableEntity,
+	http.StatusRequestHeaderFieldsTooLarge,
 }
 
 // blamesClient reports whether an error answer (RFC 6749, 5.2) is about backupd's

@@ -487,6 +487,57 @@ func TestLimit_NoQuestionIsAskedForAnAddressThatFailedTooOften(t *testing.T) {
 	})
 }
 
+// Behind a proxy all have one address: who fails there keeps those out that nobody knows yet, and nobody who was let in.
+func TestLimit_WhoWasLetInIsAskedForWhateverOthersOfTheAddressDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &canned{status: 200, body: active(time.Now().Add(time.Hour))}
+		a := authenticator(t, auth.Options{OIDC: oidcOptions(), Failures: auth.FailureLimits{AddressBurst: 3, AddressEvery: time.Minute}})
+		a.SetTransport(c)
+		wantCode(t, a, "the bot", bearer("bot"), "")
+		attack := func() {
+			t.Helper()
+			c.set(200, `{"active":false}`, nil)
+			for i := range 10 {
+				if got := code(t, a, bearer(fmt.Sprintf("guess%d", i))); got != auth.CodeInvalidToken && got != auth.CodeRateLimited {
+					t.Errorf("the attacker: got %q", got)
+				}
+			}
+		}
+		for range 20 {
+			attack()
+			time.Sleep(auth.KeepGood + time.Second)
+			attack()
+			c.set(200, active(time.Now().Add(time.Hour)), nil)
+			wantCode(t, a, "the bot beside an attacker", bearer("bot"), "")
+		}
+		wantCode(t, a, "a token nobody knows", bearer("new"), auth.CodeRateLimited)
+		// Revoked: it is one of the unknown from then on.
+		time.Sleep(auth.KeepGood + time.Second)
+		attack()
+		wantCode(t, a, "revoked", bearer("bot"), auth.CodeRateLimited)
+		asked := c.count()
+		time.Sleep(auth.KeepBad + time.Second)
+		attack()
+		wantCode(t, a, "long revoked", bearer("bot"), auth.CodeRateLimited)
+		if c.count() != asked {
+			t.Errorf("asked %d times more", c.count()-asked)
+		}
+	})
+}
+
+// What a provider says of a token that it can not read is said of that token, by whatever status.
+func TestOIDC_UnreadableTokensDoNotOpenTheCircuit(t *testing.T) {
+	for _, status := range []int{400, 413, 414, 422, 431} {
+		c := &canned{status: status, body: "{}"}
+		a := oidcOnly(t, c)
+		for i := range 20 {
+			wantCode(t, a, fmt.Sprint(status), bearer(fmt.Sprintf("odd%d", i)), auth.CodeInvalidToken)
+		}
+		c.set(200, active(time.Now().Add(time.Hour)), nil)
+		wantCode(t, a, fmt.Sprint("after ", status), bearer("fine"), "")
+	}
+}
+
 func FuzzAnswer(f *testing.F) {
 	files, err := filepath.Glob("testdata/zitadel/*.json")
 	ok(f, err)

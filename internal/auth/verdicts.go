@@ -36,6 +36,13 @@ func (c *verdictCache) get(key [32]byte) (verdict, bool) {
 	return v, true
 }
 
+// drop forgets a verdict.
+func (c *verdictCache) drop(key [32]byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.kept, key)
+}
+
 // put keeps a verdict. When there is no room, of a few others those that are over
 // go, or else the one that ends first.
 func (c *verdictCache) put(key [32]byte, v verdict, now time.Time) {
