@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +78,54 @@ func TestRunHook_EndsWhenItsTimeIsOver(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// A command that starts something that stays, such as a mount, has done its work when it ends: that the
+// other one holds its output is neither a failure nor waited for.
+func TestRunHook_SucceedsWhateverItLeavesRunning(t *testing.T) {
+	stays := filepath.Join(t.TempDir(), "stays")
+	begun := time.Now()
+	must(t, source.RunHook(t.Context(), []string{"sh", "-c", `(sleep 1; echo late; : >"$1") & echo started`, "sh", stays}, 0))
+	if took := time.Since(begun); took > 900*time.Millisecond {
+		t.Errorf("it took %v", took)
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat(stays); err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("what it left running was ended")
+		}
+	}
+}
+
+// A gigabyte of output is read, so that the command does not block, and kept nowhere.
+func TestRunHook_OutputOfAnyLengthIsNotKept(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	err := source.RunHook(t.Context(), []string{"sh", "-c", "head -c 1000000000 /dev/zero; echo end >&2; exit 3"}, time.Minute)
+	runtime.ReadMemStats(&after)
+	if err == nil || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "end") || len(err.Error()) > 3000 {
+		t.Errorf("got %.300v", err)
+	}
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > 4<<20 {
+		t.Errorf("it took %d bytes", grown)
+	}
+}
+
+// One that heeds no signal and left its group is not waited for.
+func TestRunHook_StopsWaitingForWhatFledItsGroup(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(100*time.Millisecond, cancel)
+	begun := time.Now()
+	err := source.RunHook(ctx, []string{"sh", "-c", "trap '' TERM INT HUP; setsid sleep 8 & wait"}, 0)
+	if err == nil || !strings.Contains(err.Error(), "the backup was stopped") {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(begun); took > 2*time.Second {
 		t.Errorf("it took %v", took)
 	}
 }

@@ -32,7 +32,7 @@ type SQLiteOptions struct {
 }
 
 // SQLite is a source of SQLite databases. Each is copied by SQLite's own online
-// backup when the scan begins, so that it is of one moment whoever writes
+// backup when the scan begins, or file by file where no program has it open, so that it is of one moment whoever writes
 // meanwhile, and stands in the tree under its own name with its own metadata. A
 // copy is examined with PRAGMA quick_check; what that finds is a [Remark].
 //
@@ -146,11 +146,11 @@ func (s *SQLite) copy(ctx context.Context, path string) (err error) {
 		return err
 	}
 	c := &copied{path: staged}
-	if err := s.online(ctx, path, staged); isDamage(err) {
+	if err := s.capture(ctx, path, staged); isDamage(err) {
 		s.remark(Remark{Path: path, Text: fmt.Sprintf("SQLite can not read it (%v): the file was taken as it is", err), Problem: true})
 		c.path = ""
 	} else if err != nil {
-		return hinted(err)
+		return s.hinted(err)
 	} else if err := s.examine(ctx, path, staged); err != nil {
 		return err
 	}
@@ -187,16 +187,36 @@ const (
 	stepPages = 1024
 )
 
+// capture copies a database, the way that leaves it and what lies beside it alone.
+func (s *SQLite) capture(ctx context.Context, path, staged string) error {
+	end := time.Now().Add(s.options.Busy)
+	wal := inWAL(path)
+	if wal && closed(path) {
+		// Not for long: who changes it meanwhile has opened it.
+		if err := s.atRest(ctx, path, staged, time.Now().Add(3*settledTime)); !errors.Is(err, errRestless) {
+			return err
+		}
+	}
+	err := s.online(ctx, path, staged, end)
+	// Its program died and somebody has to clear up, which in the copy can be done; or nothing may be written beside it; or
+	// its program keeps it for itself, which in WAL mode does not touch what is committed.
+	if coded(err, codeReadOnly) || wal && coded(err, codeCantOpen, codeBusy, codeLocked) {
+		if rerr := s.atRest(ctx, path, staged, end); !errors.Is(rerr, errRestless) {
+			return rerr
+		}
+	}
+	return err
+}
+
 // online has SQLite copy a database as of one moment. A transaction that reads
 // holds that moment over all steps: a database in WAL mode is written to
 // meanwhile, in the older modes a writer waits until the copy is made.
-func (s *SQLite) online(ctx context.Context, path, staged string) (err error) {
+func (s *SQLite) online(ctx context.Context, path, staged string, end time.Time) (err error) {
 	db, err := sql.Open("sqlite", uri(path, "mode=ro", fmt.Sprintf("_pragma=busy_timeout(%d)", busySlice.Milliseconds())))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	end := time.Now().Add(s.options.Busy)
 	var c *sql.Conn
 	if err := patiently(ctx, end, func() (err error) { c, err = db.Conn(ctx); return err }); err != nil {
 		return err
@@ -220,7 +240,10 @@ func (s *SQLite) online(ctx context.Context, path, staged string) (err error) {
 		for more := true; more && err == nil; {
 			err = patiently(ctx, end, func() (err error) { more, err = b.Step(stepPages); return err })
 		}
-		return errors.Join(err, b.Finish())
+		if ferr := b.Finish(); err == nil {
+			err = ferr // else it says the same again
+		}
+		return err
 	})
 }
 
@@ -259,9 +282,9 @@ func patiently(ctx context.Context, end time.Time, try func() error) error {
 const (
 	codeBusy      = 5
 	codeLocked    = 6
-	codeReadOnly  = 8
-	codeHot       = 8 | 3<<8 // read only, with a journal to be rolled back first
+	codeReadOnly  = 8 // among it a journal that has to be rolled back first
 	codeCorrupt   = 11
+	codeFull      = 13
 	codeCantOpen  = 14
 	codeNotSQLite = 26
 )
@@ -275,15 +298,13 @@ func isBusy(err error) bool   { return coded(err, codeBusy, codeLocked) }
 func isDamage(err error) bool { return coded(err, codeCorrupt, codeNotSQLite) }
 
 // hinted says what to do about an error of SQLite, whose type ends here.
-func hinted(err error) error {
+func (s *SQLite) hinted(err error) error {
 	var e *sqlite.Error
 	switch {
 	case isBusy(err):
 		return fmt.Errorf("%v: a writer held it all the time", err)
-	case errors.As(err, &e) && e.Code() == codeHot:
-		return fmt.Errorf("%v: it was not closed well and must be repaired first: open it once with the program it belongs to", err)
-	case coded(err, codeCantOpen, codeReadOnly):
-		return fmt.Errorf("%v: a database in WAL mode needs the right to write to its directory when no program has it open", err)
+	case coded(err, codeFull) || errors.Is(err, syscall.ENOSPC):
+		return fmt.Errorf("no room for its copy in %s, the disk is full: make room there", s.options.Staging)
 	case errors.As(err, &e):
 		return fmt.Errorf("%v", err)
 	}
