@@ -51,6 +51,7 @@ type battery struct {
 	retract   map[string]bool   // schedules somebody asked to delete, and got no answer
 	renamed   map[string]string // names somebody asked for, and got no answer
 	keys      map[string]string // Idempotency-Key to the id that was acknowledged, "" for none
+	tokens    map[string]bool   // by secret: whether it lets in; what an edit that was killed made is not in it
 	broken    []string
 	acked     map[string]int
 	asked     int
@@ -64,6 +65,7 @@ func newBattery(t *testing.T, seed uint64) *battery {
 	b := &battery{
 		h: newHost(t), rng: rand.New(rand.NewPCG(seed, 0)), seed: seed, backups: map[string]*promised{}, jobs: map[string]bool{},
 		schedules: map[string]string{}, retract: map[string]bool{}, renamed: map[string]string{}, keys: map[string]string{}, acked: map[string]int{},
+		tokens: map[string]bool{},
 	}
 	// Space is always short, so that each life begins with a gc where something was deleted.
 	b.h.more = "limits: {requests_per_second: 10000}\ngc: {min_free: 1000 TiB}\nverify: {after_backup: false}\n"
@@ -263,6 +265,8 @@ func (b *battery) life(d *served, front func(address string) string) {
 		rng := rand.New(rand.NewPCG(b.rng.Uint64(), 1))
 		clients.Go(func() { b.client(address, rng, want, dead) })
 	}
+	editor := rand.New(rand.NewPCG(b.rng.Uint64(), 2))
+	clients.Go(func() { b.editTokens(editor, dead) })
 	time.Sleep(time.Duration(b.rng.IntN(700)) * time.Millisecond)
 	d.end(syscall.SIGKILL)
 	b.killed++
@@ -278,6 +282,12 @@ func over(status string) bool {
 // settle holds a new daemon against what the dead ones have promised.
 func (b *battery) settle(d *served, want string) {
 	token := b.h.tokens["admin"]
+	for secret, lets := range b.tokens {
+		if code := d.call("GET", base+"/list", secret, "").code; (code == http.StatusOK) != lets {
+			b.breaks("a token that lets in (%t) got %d", lets, code)
+		}
+		delete(b.tokens, secret)
+	}
 	// A client that got no answer asks again with its key: one backup comes of both, whichever made it.
 	for key, id := range b.keys {
 		if id == "" {

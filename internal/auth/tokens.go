@@ -34,8 +34,8 @@ var (
 	ErrNoSuchToken = errors.New("no token has that id or name")
 )
 
-// lockWait is how long an edit waits for another process's.
-const lockWait = 5 * time.Second
+// lockWait is how long an edit waits for another process's: many may come before it, each of which takes some fsyncs.
+const lockWait = 15 * time.Second
 
 // Tokens edits a token file. Any number of processes may: each edit holds a lock
 // beside the file and publishes a whole new one, which running daemons notice.

@@ -26,6 +26,10 @@ func Load(path string) (*Config, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is no regular file", path)
 	}
+	if info.Mode().Perm()&0o002 != 0 {
+		// It names programs that are run, and who may call.
+		return nil, fmt.Errorf("%s can be changed by anyone, who could run programs as the daemon: chmod o-w, and look at what it says now", path)
+	}
 	text, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err != nil {
 		return nil, err

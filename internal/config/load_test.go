@@ -244,6 +244,13 @@ func TestLoad_ReadsRegularFilesOnly(t *testing.T) {
 	if _, err := config.Load("/dev/zero"); err == nil {
 		t.Error("a device was read")
 	}
+	// It names programs that the daemon runs.
+	if err := os.Chmod(path, 0o646); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := config.Load(path); err == nil || !strings.Contains(err.Error(), "changed by anyone") {
+		t.Errorf("one that everybody may write: got error %v", err)
+	}
 }
 
 func TestParseSize_TakesUnitsAndNothingElse(t *testing.T) {
