@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
+
 	"github.com/generalbots/backupd/internal/state"
 )
 
@@ -302,5 +304,19 @@ func TestRefine_CallsOnlyARefusedWriteHarmless(t *testing.T) {
 		if !errors.Is(got, c.want) || final != c.final {
 			t.Errorf("%v: %v, final %v", c.err, got, final)
 		}
+	}
+}
+
+// A file of a later backupd is refused as what it is, not read by guess.
+func TestOpen_RefusesALaterSchema(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	must(t, openAt(t, path).Close())
+	b, err := bbolt.Open(path, 0o600, &bbolt.Options{PageSize: 4096})
+	must(t, err)
+	must(t, b.Update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte("about")).Put([]byte("schema"), []byte("2")) }))
+	must(t, b.Close())
+	var newer *state.NewerError
+	if _, err := state.Open(path, repository); !errors.As(err, &newer) || newer.Have != 2 || newer.Know != 1 {
+		t.Errorf("got error %v", err)
 	}
 }
