@@ -23,7 +23,7 @@ func authOptions(c *config.Config, log *slog.Logger) auth.Options {
 		o.JWT = &auth.JWTOptions{SecretFile: j.SecretFile, Issuer: j.Issuer, Audience: j.Audience}
 	}
 	if q := c.Auth.OIDC; q != nil {
-		o.OIDC = &auth.OIDCOptions{Issuer: q.Issuer}
+		o.OIDC = &auth.OIDCOptions{Issuer: q.Issuer, CAFile: q.CAFile}
 		if i := q.Introspection; i != nil {
 			o.OIDC.IntrospectionURL, o.OIDC.ClientID, o.OIDC.ClientSecretFile = i.URL, i.ClientID, i.ClientSecretFile
 		}

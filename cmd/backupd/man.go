@@ -100,7 +100,10 @@ func manFlags(b *bytes.Buffer, title string, flags *pflag.FlagSet) {
 		if f.Shorthand != "" {
 			names = "-" + f.Shorthand + ", " + names
 		}
-		fmt.Fprintf(b, ".TP\n.B %s %s\n%s\n", roff(names), roff(value), roff(usage))
+		if value != "" {
+			names += " " + value
+		}
+		fmt.Fprintf(b, ".TP\n.B %s\n%s\n", roff(names), roff(usage))
 	})
 }
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,9 @@ import (
 
 // maxSecret is the greatest size of a file with a secret in bytes.
 const maxSecret = 64 << 10
+
+// maxAuthorities is the greatest size of a file of certificates in bytes.
+const maxAuthorities = 1 << 20
 
 // Check judges a configuration that Load returned against this machine, without
 // the network: secrets are files that are there, not empty and closed to others,
@@ -75,11 +79,33 @@ func (v *validator) secrets() {
 	}
 	if c.Auth.OIDC != nil {
 		v.secret("auth.oidc.introspection.client_secret_file", c.Auth.OIDC.Introspection.ClientSecretFile)
+		if path := c.Auth.OIDC.CAFile; path != "" {
+			v.authorities("auth.oidc.ca_file", path)
+		}
 	}
 	if c.TLS != nil && v.secret("tls.key_file", c.TLS.KeyFile) {
 		if _, err := tls.LoadX509KeyPair(c.TLS.CertFile, c.TLS.KeyFile); err != nil {
 			v.refuse("tls.cert_file", "%s and %s are no certificate and its key: %s", c.TLS.CertFile, c.TLS.KeyFile, strings.TrimPrefix(err.Error(), "tls: "))
 		}
+	}
+}
+
+// authorities judges a file of certificates, which are no secret.
+func (v *validator) authorities(key, path string) {
+	info, err := os.Stat(path) // opening a pipe would wait
+	if err != nil {
+		v.refuse(key, "%v", err)
+		return
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxAuthorities {
+		v.refuse(key, "%s is no regular file of %d bytes at most", path, maxAuthorities)
+		return
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		v.refuse(key, "%v", err)
+	} else if !x509.NewCertPool().AppendCertsFromPEM(text) {
+		v.refuse(key, "%s holds no certificate in PEM", path)
 	}
 }
 

@@ -110,6 +110,32 @@ func TestCheck_WantsCertificateAndKeyThatFit(t *testing.T) {
 	}
 }
 
+func TestCheck_WantsAuthoritiesThatAreSome(t *testing.T) {
+	dir := t.TempDir()
+	key := write(t, dir+"/key", []byte("k"), 0o600)
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &k.PublicKey, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir+"/ca", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644) // no secret
+	write(t, dir+"/text", []byte("no certificate"), 0o644)
+	write(t, dir+"/large", make([]byte, 2<<20), 0o644)
+	for name, part := range map[string]string{"ca": "", "text": "holds no certificate", "none": "no such file", "large": "no regular file of", ".": "no regular file of"} {
+		text := with(key, fmt.Sprintf("auth: {oidc: {issuer: https://x.example, ca_file: %s, introspection: {url: https://x.example/i, client_id: c, client_secret_file: %s}}}\n",
+			filepath.Join(dir, name), key))
+		err := check(t, text, nil)
+		want(t, name, err, part)
+		if part != "" {
+			want(t, name, err, "c.yaml:4: auth.oidc.ca_file: ")
+		}
+	}
+}
+
 func TestCheck_RefusesWhatIsSwept(t *testing.T) {
 	key := write(t, t.TempDir()+"/key", []byte("k"), 0o600)
 	beside, err := os.MkdirTemp(".", "check-test-")

@@ -142,6 +142,8 @@ type JWT struct {
 type OIDC struct {
 	// Issuer is the provider's URL.
 	Issuer string `yaml:"issuer"`
+	// CAFile holds the authorities that the provider's certificate may come from, PEM, instead of the system's.
+	CAFile string `yaml:"ca_file"`
 	// Introspection is where tokens are asked about (RFC 7662).
 	Introspection *Introspection `yaml:"introspection"`
 }

@@ -308,6 +308,9 @@ func (v *validator) auth() {
 	if v.need("auth.oidc.issuer", a.OIDC.Issuer, "the provider's URL") {
 		v.url("auth.oidc.issuer", a.OIDC.Issuer)
 	}
+	if a.OIDC.CAFile != "" {
+		v.path("auth.oidc.ca_file", a.OIDC.CAFile)
+	}
 	in := a.OIDC.Introspection
 	if in == nil {
 		v.refuse("auth.oidc.introspection", "is missing: tokens are asked about at an introspection endpoint: url, client_id, client_secret_file")
