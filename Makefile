@@ -51,6 +51,9 @@ demo: build ## a daemon backs up real files, restores them, every byte is compar
 run: build ## start the daemon on an embedded default under var/run; LISTEN=host:port, Ctrl-C ends it
 	@scripts/run.sh
 
+boot: build ## boot the systemd unit in a virtual machine and go through its life there; root; SUITE=bookworm, ACCEL=kvm
+	scripts/boot.sh
+
 install: build ## put binary, unit, example, manual pages and completions in place; DESTDIR, prefix
 	install -D -m 0755 bin/backupd $(DESTDIR)$(prefix)/bin/backupd
 	install -d $(DESTDIR)$(unitdir) $(share)/doc/backupd $(share)/man/man1
@@ -76,4 +79,4 @@ need:
 	GOBIN=$(CURDIR)/.cache/bin $(GO) install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK)
 	mv .cache/bin/staticcheck $@
 
-.PHONY: help build test race check bench fuzz crash demo run install golden clean need
+.PHONY: help build test race check bench fuzz crash demo run boot install golden clean need

@@ -10,6 +10,8 @@ package() {
 	borg) echo borgbackup ;;
 	bsdtar) echo libarchive-tools ;;
 	xz) echo xz-utils ;;
+	qemu-system-x86_64) echo qemu-system-x86 ;;
+	mke2fs) echo e2fsprogs ;;
 	*) echo "$1" ;;
 	esac
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/generalbots/backupd/internal/config"
 	"github.com/generalbots/backupd/internal/job"
@@ -113,6 +114,13 @@ used. Run it as the user the daemon runs as.`,
 			cfg, err := checkedConfig(file, p.env("CREDENTIALS_DIRECTORY"))
 			if err != nil {
 				return err
+			}
+			if cfg.TLS != nil {
+				// The daemon starts all the same: its schedules need no client.
+				var c certificates
+				if err := errors.Join(c.load(cfg.TLS), c.trouble(time.Now())); err != nil {
+					return &mistakes{file, config.Errors{{File: file, Key: "tls.cert_file", Text: err.Error()}}}
+				}
 			}
 			if p.json {
 				return p.value(struct {

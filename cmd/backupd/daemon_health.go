@@ -52,7 +52,7 @@ func (d *daemon) examine(ctx context.Context) {
 
 // judge looks at what keeps the daemon from its work while it answers, and logs what has changed.
 func (d *daemon) judge(now time.Time) {
-	err := errors.Join(d.repo.ReadOnly(), writable(d.config.Repository.Path), d.stateTrouble(), d.overdue(now))
+	err := errors.Join(d.repo.ReadOnly(), writable(d.config.Repository.Path), d.stateTrouble(), d.certs.trouble(now), d.overdue(now))
 	said := func(err error) string {
 		if err == nil {
 			return ""

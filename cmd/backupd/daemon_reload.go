@@ -2,6 +2,7 @@ package main
 
 import (
 	"reflect"
+	"time"
 
 	"github.com/generalbots/backupd/internal/config"
 )
@@ -41,6 +42,7 @@ func (d *daemon) Reload() {
 	d.jobs.Reload(jobSources(c), jobTargets(c))
 	d.config.Sources, d.config.Targets, d.config.Log.Level = c.Sources, c.Targets, c.Log.Level
 	d.log.Info("configuration read again", "sources", len(c.Sources), "targets", len(c.Targets))
+	d.judge(time.Now()) // whoever mended something sees it at once
 }
 
 // needRestart are the keys that differ and are only read at the start. Sections are compared whole, apart from those that

@@ -105,6 +105,21 @@ func (c *certificates) load(t *config.TLS) error {
 	return nil
 }
 
+// trouble is why clients will not take the certificate in force, as far as the clock tells.
+func (c *certificates) trouble(now time.Time) error {
+	pair := c.now.Load()
+	if pair == nil || pair.Leaf == nil {
+		return nil
+	}
+	switch leaf := pair.Leaf; {
+	case now.After(leaf.NotAfter):
+		return fmt.Errorf("the certificate ended at %s and clients refuse it: put a new one in its place and reload", leaf.NotAfter.UTC().Format(time.RFC3339))
+	case now.Before(leaf.NotBefore):
+		return fmt.Errorf("the certificate is valid from %s only: see whether the clock is right", leaf.NotBefore.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
 // serving is TLS with the certificate in force, for each connection anew.
 func (c *certificates) serving() *tls.Config {
 	return &tls.Config{

@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync"
 
 	"github.com/generalbots/backupd/internal/config"
+	"golang.org/x/sys/unix"
 )
 
 // logLevels are the words of the configuration.
@@ -40,6 +42,13 @@ func newLog(w io.Writer, format string, level slog.Leveler, journal bool) *slog.
 		h = &journalHandler{Handler: h, line: line}
 	}
 	return slog.New(h)
+}
+
+// isJournal tells whether a descriptor is the stream to the journal whose device and inode systemd put in $JOURNAL_STREAM.
+// What a desktop started has the variable too, and a terminal or a file as its standard error.
+func isJournal(stream string, fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && stream == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }
 
 // logLine is the line that is being made for the journal.

@@ -51,6 +51,7 @@ func run() int {
 	p := &program{
 		stdin: os.Stdin, stdout: bufio.NewWriterSize(&output{ctx, os.Stdout}, 64<<10), stderr: os.Stderr, env: os.Getenv,
 	}
+	p.journal = isJournal(os.Getenv("JOURNAL_STREAM"), int(os.Stderr.Fd()))
 	p.onScreen = term.IsTerminal(int(os.Stdout.Fd()))
 	if term.IsTerminal(int(os.Stderr.Fd())) {
 		p.terminal = &terminal{w: os.Stderr}

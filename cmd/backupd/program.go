@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ type program struct {
 	stderr   io.Writer     // talk
 	terminal *terminal     // what stderr writes to, when it is one
 	onScreen bool          // stdout is a terminal, most likely the same
+	journal  bool          // stderr is systemd's journal
 	env      func(string) string
 
 	access  access // how to get at the repository
@@ -54,12 +56,16 @@ func (p *program) execute(ctx context.Context, args []string) int {
 		f = explain(ctx, err)
 	}
 	if err != nil && !errors.Is(err, errProblems) {
-		p.say("backupd: %s", printable(f.Text))
+		mark := ""
+		if p.journal {
+			mark = priority(slog.LevelError)
+		}
+		p.say("%sbackupd: %s", mark, printable(f.Text))
 		for _, line := range f.Mistakes {
-			p.say("%s", printable(line))
+			p.say("%s%s", mark, printable(line))
 		}
 		if f.Hint != "" {
-			p.say("  %s", printable(f.Hint))
+			p.say("%s  %s", mark, printable(f.Hint))
 		}
 	}
 	return f.Code

@@ -245,7 +245,7 @@ func TestRemote_ExitCodesOfWhatWasWaitedFor(t *testing.T) {
 
 func TestRemote_OverTLSAndSocket(t *testing.T) {
 	h := newHost(t)
-	h.certify(1)
+	h.certify(1, time.Hour)
 	h.more = "tls: {cert_file: " + h.path("crt") + ", key_file: " + h.path("crt.key") + "}\n"
 	h.configure()
 	h.token("admin")

@@ -37,7 +37,7 @@ func (p *program) serve(ctx context.Context, file string) (err error) {
 	signal.Notify(hangUp, syscall.SIGHUP)
 	defer signal.Stop(hangUp)
 	d, err := openDaemon(ctx, daemonOptions{
-		File: file, Credentials: p.env("CREDENTIALS_DIRECTORY"), Log: p.stderr, Journal: p.env("JOURNAL_STREAM") != "",
+		File: file, Credentials: p.env("CREDENTIALS_DIRECTORY"), Log: p.stderr, Journal: p.journal,
 	})
 	if err != nil {
 		return err

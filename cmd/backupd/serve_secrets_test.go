@@ -19,12 +19,12 @@ import (
 	"time"
 )
 
-// certify writes a certificate with this serial number, and its key.
-func (h *bothost) certify(serial int64) {
+// certify writes a certificate with this serial number, for this long, and its key.
+func (h *bothost) certify(serial int64, lasts time.Duration) {
 	h.t.Helper()
 	key := sure(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	c := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(lasts),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
 	der := sure(x509.CreateCertificate(rand.Reader, c, c, key.Public(), key))
@@ -47,7 +47,7 @@ func (d *served) serial() int64 {
 
 func TestServe_TLSAndItsCertificateReadAgain(t *testing.T) {
 	h := newHost(t)
-	h.certify(1)
+	h.certify(1, time.Hour)
 	h.listen = "0.0.0.0:0"
 	h.more = "tls: {cert_file: " + h.path("crt") + ", key_file: " + h.path("crt.key") + "}\n"
 	h.configure()
@@ -68,9 +68,21 @@ func TestServe_TLSAndItsCertificateReadAgain(t *testing.T) {
 	if got := d.serial(); got != 1 {
 		t.Errorf("got certificate %d, want 1", got)
 	}
-	h.certify(2)
+	h.certify(2, time.Hour)
 	d.hangUp()
 	d.until("the new certificate is shown", func() bool { return d.serial() == 2 })
+	// One that has ended keeps clients out, and no backup back.
+	h.certify(3, -time.Minute)
+	if _, said, code := h.run("config", "check", "--config", h.configFile()); code != exitFailed || !strings.Contains(said, "tls.cert_file") || !strings.Contains(said, "ended at") {
+		t.Errorf("config check with a certificate that ended: got exit code %d\n%s", code, said)
+	}
+	d.hangUp()
+	d.until("/api/health tells that it ended", func() bool {
+		return d.call("GET", "/api/health", "", "").code == http.StatusServiceUnavailable && strings.Contains(d.logged(), "the certificate ended at")
+	})
+	h.certify(2, time.Hour)
+	d.hangUp()
+	d.until("it can do its work again", func() bool { return d.call("GET", "/api/health", "", "").code == http.StatusOK })
 	h.write("crt", "no certificate")
 	d.hangUp()
 	d.until("it says so", func() bool { return strings.Contains(d.logged(), "tls.cert_file") })

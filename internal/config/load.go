@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 	"reflect"
 )
 
@@ -14,7 +15,7 @@ const MaxFile = 256 << 10
 // Load reads and judges a configuration. What is wrong with it comes as [Errors],
 // all at once; a file that can not be read as another error.
 func Load(path string) (*Config, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe does not make it wait
 	if err != nil {
 		return nil, err
 	}

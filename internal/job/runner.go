@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -99,7 +100,11 @@ func (j *Jobs) execute(ctx context.Context, l *live) {
 	if err != nil {
 		j.log.Error("a job ended without success", "job", job.ID, "state", string(job.State), "error", err)
 	} else {
-		j.log.Info("a job is done", "job", job.ID, "state", string(job.State), "took", time.Since(begun).Round(time.Millisecond).String())
+		level := slog.LevelInfo
+		if job.State == CompletedWithProblems {
+			level = slog.LevelWarn
+		}
+		j.log.Log(ctx, level, "a job is done", "job", job.ID, "state", string(job.State), "took", time.Since(begun).Round(time.Millisecond).String())
 	}
 	j.follow(job)
 }

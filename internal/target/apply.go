@@ -113,7 +113,15 @@ func (d *Directory) applyMode(o object, st *unix.Stat_t, m *Meta, uid, gid uint3
 	if !inherited && st.Mode != unknownMode && st.Mode&07777 == mode && mode&setIDs == 0 {
 		return problems
 	}
-	if err := o.chmod(mode); err != nil {
+	err := o.chmod(mode)
+	if err != nil && mode&setIDs != 0 {
+		// A service may be forbidden these bits (RestrictSUIDSGID of systemd): the rest of the mode is set all the same,
+		// or a folder would stay closed to all.
+		if o.chmod(mode&^setIDs) == nil {
+			return append(problems, Problem{Kind: ProblemSetID, Err: err})
+		}
+	}
+	if err != nil {
 		return append(problems, Problem{Kind: ProblemMode, Err: err})
 	}
 	if mode&setIDs != 0 {
