@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"syscall"
 	"reflect"
+	"syscall"
 )
 
 // MaxFile is the greatest size of a configuration in bytes.
