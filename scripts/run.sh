@@ -32,13 +32,18 @@ if [ ! -s "$here/token" ]; then
 	"$backupd" token create --config "$here/backupd.yaml" --name run --role admin --basic > "$here/token"
 fi
 
+case $listen in unix:*) url=$listen ;; *) url=http://$listen ;; esac
+export BACKUPD_SERVER="$url"
+# One that runs already would answer in place of the new one.
+if "$backupd" list --limit 1 --token-file "$here/token" > /dev/null 2>&1; then
+	echo "the daemon of $here is running already, on $url" >&2
+	exit 1
+fi
 "$backupd" serve --config "$here/backupd.yaml" &
 daemon=$!
 # The terminal sends Ctrl-C to both; the daemon drains, and its exit code is this one's.
 trap ':' INT
 trap 'kill -TERM $daemon 2> /dev/null || true' TERM HUP
-case $listen in unix:*) url=$listen ;; *) url=http://$listen ;; esac
-export BACKUPD_SERVER="$url"
 tries=0
 until "$backupd" list --limit 1 --token-file "$here/token" > /dev/null 2>&1; do
 	kill -0 $daemon 2> /dev/null || { wait $daemon; exit $?; }
