@@ -51,6 +51,30 @@ func TestRequests_BeyondTheRateAreRefusedToThatCallerAlone(t *testing.T) {
 	}
 }
 
+// A denial is a durable record: whoever has a credential without the role must not write as many as it likes.
+func TestRequests_WithoutTheRoleAreBoundToTheRateToo(t *testing.T) {
+	h := newHouse(t, func(o *api.Options) { o.RequestsPerSecond = 5 })
+	begun := time.Now()
+	before := len(h.audit.records())
+	denied, refused := 0, 0
+	for range 60 {
+		switch g := h.do(h.operator, "DELETE", at+"/backup-01jaaaaaaaaaaaaaaaaaaaaaaa", ""); g.status {
+		case 403:
+			denied++
+		case 429:
+			refused++
+		default:
+			t.Fatalf("%d %s", g.status, g.body)
+		}
+	}
+	if most := 10 + 5*int(time.Since(begun)/time.Second+1); denied < 10 || denied > most || refused == 0 {
+		t.Errorf("%d calls were denied and %d refused, want 10 to %d denied", denied, refused, most)
+	}
+	if n := len(h.audit.records()) - before; n != denied {
+		t.Errorf("%d records for %d denials", n, denied)
+	}
+}
+
 func TestPacer_GivesEachItsShareInBoundedMemory(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	p := api.NewPacer(50, 1000)
