@@ -153,16 +153,20 @@ func TestRun_IsCompletedByTheNextAfterACancel(t *testing.T) {
 	f := newRepo(t)
 	m := f.backup(t, src)
 	want := snapshotOf(t, src)
-	started := time.Now()
-	into(t, f.Repo, m, scratch(t), restore.Options{})
-	usual := time.Since(started)
 	begun := 0
 	for i := range 8 {
 		out := filepath.Join(scratch(t), "out")
-		ctx, cancel := context.WithTimeout(t.Context(), usual*time.Duration(i)/8)
+		ctx, cancel := context.WithCancel(t.Context())
+		var p restore.Progress
+		go func() {
+			for ctx.Err() == nil && (p.TotalBytes.Load() == 0 || p.Bytes.Load() < p.TotalBytes.Load()*int64(i)/8) {
+				time.Sleep(100 * time.Microsecond)
+			}
+			cancel()
+		}()
 		d, err := target.OpenDirectory(out, target.Options{Privileged: os.Geteuid() == 0})
 		must(t, err)
-		_, err = restore.Run(ctx, f.Repo, m, d, restore.Options{}, nil)
+		_, err = restore.Run(ctx, f.Repo, m, d, restore.Options{}, &p)
 		cancel()
 		must(t, d.Close())
 		if err != nil && listing(t, out) != "" {
@@ -174,7 +178,7 @@ func TestRun_IsCompletedByTheNextAfterACancel(t *testing.T) {
 		into(t, f.Repo, m, out, restore.Options{})
 		wantSame(t, want, snapshotOf(t, out+src))
 		if t.Failed() {
-			t.Fatalf("cancelled after %v", usual*time.Duration(i)/8)
+			t.Fatalf("cancelled after %d bytes of %d", p.Bytes.Load(), p.TotalBytes.Load())
 		}
 	}
 	if begun < 2 {
