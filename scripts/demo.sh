@@ -99,6 +99,7 @@ mkdir "$work/staging" "$work/first"
 listen: "127.0.0.1:0"
 repository: {path: "$repo", key_file: "$key"}
 state_dir: "$work/state"
+temporary: true
 targets: {staging: {path: "$work/staging"}, first: {path: "$work/first"}}
 sources:
   - {name: bots, kind: files, paths: ["$source"], exclude: ["*.db"]}

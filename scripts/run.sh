@@ -16,6 +16,7 @@ cat > "$here/backupd.yaml" <<END
 listen: "$listen"
 repository: {path: "$here/repo", key_file: "$here/key"}
 state_dir: "$here/state"
+temporary: true
 sources:
   - {name: bots, kind: files, paths: ["$PWD/testdata/bots"], exclude: ["*.db"]}
   - {name: botdb, kind: sqlite, paths: ["$PWD/testdata/bots/botserver.db"]}

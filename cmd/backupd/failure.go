@@ -102,7 +102,7 @@ func explain(ctx context.Context, err error) failure {
 		f.Code, f.Hint = exitLocked, "stop it first, or give this one a repository of its own"
 		return f
 	case errors.As(err, &other):
-		f.Hint = "give this daemon a state_dir of its own: what is in it belongs to the other repository"
+		f.Hint = "give this daemon a state_dir of its own: what is in this one belongs to the other repository"
 		return f
 	case errors.As(err, &locked):
 		f.Code = exitLocked

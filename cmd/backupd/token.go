@@ -102,7 +102,7 @@ of HTTP Basic, the only way a BASIC script can send one: http://any:TOKEN@host:9
 	c.Flags().StringVar(&role, "role", "", "`ROLE`: admin or backup_operator")
 	c.Flags().StringVar(&expires, "expires", "", "when it ends: a `TIME` from now like 90d, 12h, 30m, or a date like 2027-01-31 (its end, UTC)")
 	c.Flags().BoolVar(&basic, "basic", false, "let it be the password of HTTP Basic too")
-	for _, flag := range []string{"config", "name", "role"} {
+	for _, flag := range []string{"name", "role"} {
 		_ = c.MarkFlagRequired(flag) // they are there
 	}
 	words(c, "role", "admin", "backup_operator")
@@ -175,7 +175,6 @@ func (p *program) tokenListCommand() *cobra.Command {
 		},
 	}
 	p.configFlag(c, &file)
-	_ = c.MarkFlagRequired("config") // it is there
 	return c
 }
 
@@ -204,6 +203,5 @@ func (p *program) tokenRevokeCommand() *cobra.Command {
 		},
 	}
 	p.configFlag(c, &file)
-	_ = c.MarkFlagRequired("config") // it is there
 	return c
 }

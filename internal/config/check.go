@@ -22,7 +22,8 @@ const maxAuthorities = 1 << 20
 // Check judges a configuration that Load returned against this machine, without
 // the network: secrets are files that are there, not empty and closed to others,
 // certificate and key fit, directories do not lie in one another by way of
-// symbolic links, nothing lasting lies where it is swept, hooks are programs, and
+// symbolic links, nothing lasting lies where it is swept unless that is meant,
+// hooks are programs, and
 // no kind is named that this version can not do. cron judges a cron expression;
 // nil leaves that to whoever runs the schedules.
 //
@@ -122,8 +123,8 @@ func (v *validator) places() {
 	for _, key := range slices.Sorted(maps.Keys(lasting)) {
 		path := lasting[key]
 		for _, dir := range swept {
-			if within(path, dir) || within(resolve(path), dir) {
-				v.refuse(key, "%s lies in %s, which a bot host's cleaner empties at any time: choose a directory below /var/lib", path, dir)
+			if !c.Temporary && (within(path, dir) || within(resolve(path), dir)) {
+				v.refuse(key, "%s lies in %s, which a bot host's cleaner empties at any time: choose a directory below /var/lib, or say temporary: true where losing it does not matter", path, dir)
 				break
 			}
 		}

@@ -162,6 +162,7 @@ func TestCheck_RefusesWhatIsSwept(t *testing.T) {
 		text := fmt.Sprintf("repository: {path: %s, key_file: %s}\nstate_dir: %s\nsources: [{name: bots, kind: files, paths: [/opt]}]\ntargets: {staging: {path: %s}}\n",
 			c.repository, key, c.state, c.target)
 		want(t, fmt.Sprint(c), check(t, text, nil), c.want)
+		want(t, fmt.Sprint(c, ", temporary"), check(t, text+"temporary: true\n", nil), "")
 	}
 }
 

@@ -11,8 +11,11 @@ type Config struct {
 	TLS *TLS `yaml:"tls"`
 	// Repository is where backups are kept.
 	Repository Repository `yaml:"repository"`
-	// StateDir holds jobs, schedules, tokens, the audit log and the index. Not in the repository, not in /tmp or /var/tmp.
+	// StateDir holds jobs, schedules, tokens, the audit log and the index. Not in the repository, nor, but for Temporary, in /tmp or
+	// /var/tmp.
 	StateDir string `yaml:"state_dir"`
+	// Temporary lets repository, state_dir and targets lie in /tmp and /var/tmp, which are swept: for trying out.
+	Temporary bool `yaml:"temporary"`
 	// Sources are what is backed up, at least one.
 	Sources []Source `yaml:"sources"`
 	// Targets are where a restore may land, by name. Restores of the API go to these and nowhere else.
@@ -104,7 +107,7 @@ type Hooks struct {
 // Target is a place where a restore may land.
 type Target struct {
 	// Path is the directory for files. It lies in no source, not in the repository and not in the state directory,
-	// nor they in it, and not in /tmp or /var/tmp, which are swept.
+	// nor they in it, nor, but for Temporary, in /tmp or /var/tmp, which are swept.
 	Path string `yaml:"path"`
 	// Postgres is the server for databases. Understood, and refused by Check: comes with a later version.
 	Postgres *PostgresTarget `yaml:"postgres"`

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
@@ -31,6 +32,13 @@ func parse(file string, text []byte) (root *yaml.Node, err error) {
 			root, err = nil, Errors{{File: file, Text: fmt.Sprintf("this is no YAML the parser can stand: %v", r)}}
 		}
 	}()
+	// The library says of these that they are there, and not where.
+	if i := bytes.IndexFunc(text, func(r rune) bool { return r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0x7f }); i >= 0 {
+		return nil, Errors{{File: file, Line: 1 + bytes.Count(text[:i], []byte{'\n'}), Text: fmt.Sprintf("this is no text: it holds the control character %#02x", text[i])}}
+	}
+	if len(bytes.TrimSpace(text)) == 0 {
+		return nil, Errors{{File: file, Text: "the file is empty"}}
+	}
 	var document yaml.Node
 	if err := yaml.Load(text, &document); err != nil {
 		var at *yaml.LoadError

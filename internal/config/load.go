@@ -17,7 +17,7 @@ const MaxFile = 256 << 10
 func Load(path string) (*Config, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe does not make it wait
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the configuration can not be read: %w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
@@ -25,11 +25,11 @@ func Load(path string) (*Config, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file", path)
+		return nil, fmt.Errorf("the configuration %s is no regular file", path)
 	}
 	if info.Mode().Perm()&0o002 != 0 {
 		// It names programs that are run, and who may call.
-		return nil, fmt.Errorf("%s can be changed by anyone, who could run programs as the daemon: chmod o-w, and look at what it says now", path)
+		return nil, fmt.Errorf("the configuration %s can be changed by anyone, who could run programs as the daemon: chmod o-w, and look at what it says now", path)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err != nil {

@@ -50,7 +50,7 @@ type OtherRepositoryError struct {
 
 // Error names both repositories.
 func (e *OtherRepositoryError) Error() string {
-	return fmt.Sprintf("the state file belongs to repository %s, not to %s: give each repository its own state_dir", e.Have, e.Want)
+	return fmt.Sprintf("the state file belongs to repository %s, not to %s", e.Have, e.Want)
 }
 
 // NewerError is a state file, or a record in it, of a later backupd.
