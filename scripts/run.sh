@@ -35,8 +35,10 @@ fi
 
 case $listen in unix:*) url=$listen ;; *) url=http://$listen ;; esac
 export BACKUPD_SERVER="$url"
+# answers says whether a daemon does; another program at the address may take the question and keep silent.
+answers() { timeout 3 "$backupd" list --limit 1 --token-file "$here/token" > /dev/null 2>&1; }
 # One that runs already would answer in place of the new one.
-if "$backupd" list --limit 1 --token-file "$here/token" > /dev/null 2>&1; then
+if answers; then
 	echo "the daemon of $here is running already, on $url" >&2
 	exit 1
 fi
@@ -46,7 +48,7 @@ daemon=$!
 trap ':' INT
 trap 'kill -TERM $daemon 2> /dev/null || true' TERM HUP
 tries=0
-until "$backupd" list --limit 1 --token-file "$here/token" > /dev/null 2>&1; do
+until answers; do
 	kill -0 $daemon 2> /dev/null || { wait $daemon; exit $?; }
 	tries=$((tries + 1))
 	[ $tries -lt 100 ] || { echo "the daemon does not answer" >&2; kill $daemon; exit 1; }
