@@ -104,7 +104,7 @@ END
 	undo kill
 	wait $writer # its end changes the directory once more
 
-	block 4 | dropin privileged
+	block 5 | dropin privileged
 	rm -rf /var/lib/backupd/staging
 	check "the page's drop-in for --privileged" restart
 	check "backup with trusted attributes" ask create --type full --wait
@@ -114,7 +114,7 @@ END
 	systemd-creds setup > /dev/null 2>&1
 	systemd-creds encrypt --name=backupd-key /etc/backupd/key /etc/backupd/key.cred 2> /dev/null
 	mv /etc/backupd/key /root/key
-	block 5 | dropin credential
+	block 6 | dropin credential
 	check "the key as an encrypted credential" restart
 	undo credential
 	check "without it or the key file it does not start" not restart

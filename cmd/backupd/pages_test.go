@@ -239,6 +239,11 @@ func (n *newcomer) startUnit() error {
 	if err != nil {
 		return err
 	}
+	address := regexp.MustCompile(`address=(\S+)`).FindStringSubmatch(d.logged())
+	if address == nil {
+		return fmt.Errorf("it does not say where it listens")
+	}
+	n.env = append(n.env, "BACKUPD_SERVER=http://"+address[1])
 	n.end = append(n.end, func() {
 		if err := interrupt(cmd, d); err != nil {
 			n.t.Errorf("the daemon: %v", err)
@@ -249,7 +254,7 @@ func (n *newcomer) startUnit() error {
 
 // What the pages for newcomers tell them to type works.
 func TestPages_CommandsWorkAsTheyStand(t *testing.T) {
-	counts := map[string]int{"README.md": 7, "docs/basic/README.md": 2, "deploy/README.md": 5}
+	counts := map[string]int{"README.md": 7, "docs/basic/README.md": 2, "deploy/README.md": 9}
 	for _, p := range pages {
 		t.Run(filepath.Dir(p.file), func(t *testing.T) {
 			t.Parallel()
@@ -268,6 +273,10 @@ func TestPages_CommandsWorkAsTheyStand(t *testing.T) {
 			if len(done) != counts[p.file] {
 				t.Errorf("typed %d lines, want %d: %q", len(done), counts[p.file], done)
 			}
+			came := map[string]string{"README.md": "srv/restored", "deploy/README.md": "var/lib/backupd/staging"}
+			if dir := came[p.file]; dir != "" {
+				n.cameBack(dir, "opt/gbo/data/a.gbai/hi.bas")
+			}
 			if p.file != "README.md" {
 				return
 			}
@@ -275,14 +284,18 @@ func TestPages_CommandsWorkAsTheyStand(t *testing.T) {
 			if got := done[len(done)-3:]; !slices.Equal(got, n.printed) {
 				t.Errorf("the page has %q, make run prints %q", got, n.printed)
 			}
-			want := sure(os.ReadFile(n.h.path("opt/gbo/data/a.gbai/hi.bas")))
-			for _, back := range []string{n.h.path("srv/restored") + n.h.path("opt/gbo/data/a.gbai/hi.bas"), n.h.path("clone/var/run/staging") + n.h.path("clone/testdata/bots/a.gbai/hi.bas")} {
-				if got, err := os.ReadFile(back); err != nil || !bytes.Equal(got, want) {
-					t.Errorf("what came back: %q, %v", got, err)
-				}
-			}
+			n.cameBack("clone/var/run/staging", "clone/testdata/bots/a.gbai/hi.bas")
 			n.goesOn()
 		})
+	}
+}
+
+// cameBack compares a file with what was restored of it.
+func (n *newcomer) cameBack(target, name string) {
+	n.t.Helper()
+	want := sure(os.ReadFile(n.h.path(name)))
+	if got, err := os.ReadFile(n.h.path(target) + n.h.path(name)); err != nil || !bytes.Equal(got, want) {
+		n.t.Errorf("what came back of %s: %q, %v", name, got, err)
 	}
 }
 
@@ -329,13 +342,16 @@ func TestPages_ThatLieAreNoticed(t *testing.T) {
 		{pages[2], "--expires 365d", "--expires 365y", "--expires 365y"},
 		{pages[2], "\nsystemctl daemon-reload", "\nsystemctl start", "does not know how to type it"},
 	} {
-		text := strings.Replace(readPage(t, c.page), c.old, c.new, 1)
-		if text == readPage(t, c.page) {
-			t.Fatalf("%s does not have %q", c.page.file, c.old)
-		}
-		if _, err := newNewcomer(t).follow(c.page, text); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%q in place of %q: got %v", c.new, c.old, err)
-		}
+		t.Run(strings.TrimSpace(c.new), func(t *testing.T) {
+			t.Parallel()
+			text := strings.Replace(readPage(t, c.page), c.old, c.new, 1)
+			if text == readPage(t, c.page) {
+				t.Fatalf("%s does not have %q", c.page.file, c.old)
+			}
+			if _, err := newNewcomer(t).follow(c.page, text); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("in place of %q: got %v", c.old, err)
+			}
+		})
 	}
 	text, _, _ := strings.Cut(readPage(t, readme), "## Using it")
 	if _, err := newNewcomer(t).follow(readme, strings.Replace(text, "make demo ", "", 1)); err == nil || !strings.Contains(err.Error(), "any more") {

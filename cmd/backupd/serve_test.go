@@ -125,6 +125,23 @@ func TestServe_RefusesWhatIsNotItsOwn(t *testing.T) {
 	})
 }
 
+// A gc has the repository for itself; a backup by hand, which holds the writer's lock, is waited for by jobs and keeps
+// no daemon from starting.
+func TestServe_BesideACommandThatHasTheRepository(t *testing.T) {
+	h := newHost(t)
+	hold := func(name string) *os.File {
+		f := sure(os.OpenFile(h.path("repo/locks/"+name), os.O_RDWR|os.O_CREATE, 0o600))
+		ok(t, syscall.Flock(int(f.Fd()), syscall.LOCK_EX))
+		return f
+	}
+	gc := hold("use")
+	h.exitedWith(exitLocked, "another backupd holds this repository", "wait until it has ended")
+	ok(t, gc.Close())
+	backup := hold("writer")
+	h.start().end(syscall.SIGTERM)
+	ok(t, backup.Close())
+}
+
 func TestServe_TellsEveryMistakeOfItsConfiguration(t *testing.T) {
 	h := newHost(t)
 	h.more = "lisen: x\nmemory: 3 MiB\n"
