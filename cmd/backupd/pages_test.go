@@ -56,6 +56,7 @@ var typed = []string{"backupd", "bin/backupd", "install"}
 type newcomer struct {
 	t       *testing.T
 	h       *bothost // below var, as the configuration wants it
+	clone   string   // below /tmp, as people do
 	env     []string
 	printed []string // commands that make run gave
 	end     []func()
@@ -71,24 +72,25 @@ func (n *newcomer) here(text string) string {
 func newNewcomer(t *testing.T) *newcomer {
 	t.Helper()
 	h := newHost(t)
-	n := &newcomer{t: t, h: h, env: append(os.Environ(), "PATH="+h.dir+":"+os.Getenv("PATH"), "BACKUPD_STATE_DIR="+h.path("state-by-hand"), "XDG_STATE_HOME="+h.path("xdg"))}
+	n := &newcomer{t: t, h: h, clone: filepath.Join(t.TempDir(), "clone"), env: append(os.Environ(), "PATH="+h.dir+":"+os.Getenv("PATH"), "BACKUPD_STATE_DIR="+h.path("state-by-hand"), "XDG_STATE_HOME="+h.path("xdg"))}
 	top := filepath.Join("..", "..")
 	database := sure(os.ReadFile(filepath.Join(top, "testdata", "bots", "botserver.db")))
-	for name, content := range map[string][]byte{
-		"clone/Makefile":                                   sure(os.ReadFile(filepath.Join(top, "Makefile"))),
-		"clone/scripts/run.sh":                             sure(os.ReadFile(filepath.Join(top, "scripts", "run.sh"))),
-		"clone/testdata/bots/botserver.db":                 database,
-		"clone/testdata/bots/a.gbai/hi.bas":                []byte("TALK \"hi\"\n"),
-		"opt/gbo/data/a.gbai/hi.bas":                       []byte("TALK \"hi\"\n"),
-		"opt/botserver/data/botserver.db":                  database,
-		"usr/local/share/doc/backupd/backupd.example.yaml": []byte(strings.Replace(n.here(string(sure(os.ReadFile(filepath.Join(top, "deploy", "backupd.example.yaml"))))), "127.0.0.1:9000", "127.0.0.1:0", 1)),
+	example := n.here(string(sure(os.ReadFile(filepath.Join(top, "deploy", "backupd.example.yaml")))))
+	for path, content := range map[string][]byte{
+		n.clone + "/Makefile":                                      sure(os.ReadFile(filepath.Join(top, "Makefile"))),
+		n.clone + "/scripts/run.sh":                                sure(os.ReadFile(filepath.Join(top, "scripts", "run.sh"))),
+		n.clone + "/testdata/bots/botserver.db":                    database,
+		n.clone + "/testdata/bots/a.gbai/hi.bas":                   []byte("TALK \"hi\"\n"),
+		h.path("opt/gbo/data/a.gbai/hi.bas"):                       []byte("TALK \"hi\"\n"),
+		h.path("opt/botserver/data/botserver.db"):                  database,
+		h.path("usr/local/share/doc/backupd/backupd.example.yaml"): []byte(strings.Replace(example, "127.0.0.1:9000", "127.0.0.1:0", 1)),
 	} {
-		ok(t, os.MkdirAll(filepath.Dir(h.path(name)), 0o755))
-		ok(t, os.WriteFile(h.path(name), content, 0o755))
+		ok(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		ok(t, os.WriteFile(path, content, 0o755))
 	}
 	ok(t, os.MkdirAll(h.path("etc"), 0o755))
-	ok(t, os.Mkdir(h.path("clone/bin"), 0o755))
-	ok(t, os.Symlink(h.exe, h.path("clone/bin/backupd")))
+	ok(t, os.Mkdir(n.clone+"/bin", 0o755))
+	ok(t, os.Symlink(h.exe, n.clone+"/bin/backupd"))
 	return n
 }
 
@@ -143,7 +145,7 @@ func (n *newcomer) follow(p page, text string) (done []string, err error) {
 
 func (n *newcomer) shell(line string) (string, error) {
 	cmd := exec.Command("sh", "-c", line)
-	cmd.Dir, cmd.Env = n.h.path("clone"), n.env
+	cmd.Dir, cmd.Env = n.clone, n.env
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
@@ -151,7 +153,7 @@ func (n *newcomer) shell(line string) (string, error) {
 // begin runs a command that goes on, as the foreground of a terminal of its own, until it has printed the word.
 func (n *newcomer) begin(word string, args ...string) (*exec.Cmd, *served, error) {
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Dir, cmd.Env = n.h.path("clone"), n.env
+	cmd.Dir, cmd.Env = n.clone, n.env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	d := &served{h: n.h, cmd: cmd, ended: make(chan error, 1)}
 	cmd.Stdout, cmd.Stderr = d, d
@@ -275,7 +277,7 @@ func TestPages_CommandsWorkAsTheyStand(t *testing.T) {
 			}
 			came := map[string]string{"README.md": "srv/restored", "deploy/README.md": "var/lib/backupd/staging"}
 			if dir := came[p.file]; dir != "" {
-				n.cameBack(dir, "opt/gbo/data/a.gbai/hi.bas")
+				n.cameBack(n.h.path(dir), n.h.path("opt/gbo/data/a.gbai/hi.bas"))
 			}
 			if p.file != "README.md" {
 				return
@@ -284,7 +286,7 @@ func TestPages_CommandsWorkAsTheyStand(t *testing.T) {
 			if got := done[len(done)-3:]; !slices.Equal(got, n.printed) {
 				t.Errorf("the page has %q, make run prints %q", got, n.printed)
 			}
-			n.cameBack("clone/var/run/staging", "clone/testdata/bots/a.gbai/hi.bas")
+			n.cameBack(n.clone+"/var/run/staging", n.clone+"/testdata/bots/a.gbai/hi.bas")
 			n.goesOn()
 		})
 	}
@@ -293,8 +295,8 @@ func TestPages_CommandsWorkAsTheyStand(t *testing.T) {
 // cameBack compares a file with what was restored of it.
 func (n *newcomer) cameBack(target, name string) {
 	n.t.Helper()
-	want := sure(os.ReadFile(n.h.path(name)))
-	if got, err := os.ReadFile(n.h.path(target) + n.h.path(name)); err != nil || !bytes.Equal(got, want) {
+	want := sure(os.ReadFile(name))
+	if got, err := os.ReadFile(target + name); err != nil || !bytes.Equal(got, want) {
 		n.t.Errorf("what came back of %s: %q, %v", name, got, err)
 	}
 }
@@ -303,7 +305,7 @@ func (n *newcomer) cameBack(target, name string) {
 // has the address is told in one line.
 func (n *newcomer) goesOn() {
 	n.t.Helper()
-	token := sure(os.ReadFile(n.h.path("clone/var/run/token")))
+	token := sure(os.ReadFile(n.clone + "/var/run/token"))
 	cmd, d, err := n.begin(lastWord, "scripts/run.sh")
 	ok(n.t, err)
 	if out, err := n.shell("bin/backupd list"); err != nil || !strings.Contains(out, "completed") {
@@ -315,7 +317,7 @@ func (n *newcomer) goesOn() {
 	if err := interrupt(cmd, d); err != nil {
 		n.t.Errorf("Ctrl-C: %v\n%s", err, d.logged())
 	}
-	if got := sure(os.ReadFile(n.h.path("clone/var/run/token"))); !bytes.Equal(got, token) || !strings.Contains(d.logged(), string(token)) {
+	if got := sure(os.ReadFile(n.clone + "/var/run/token")); !bytes.Equal(got, token) || !strings.Contains(d.logged(), string(token)) {
 		n.t.Error("the second time it has another token")
 	}
 }
