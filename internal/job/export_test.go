@@ -85,6 +85,9 @@ func (p *Pace) Rate(bytes int64) float64 { return p.p.rate(bytes) }
 // Patience is how long a job waits for another process.
 const Patience = patience
 
+// SetPatience has it wait less, or more. Before Run.
+func (j *Jobs) SetPatience(d time.Duration) { j.patience = d }
+
 // TakeAlone has the repository taken as a gc takes it, until ReleaseAlone.
 func (j *Jobs) TakeAlone() { j.mu.Lock(); j.slots.take(KindGC); j.mu.Unlock() }
 

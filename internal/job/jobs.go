@@ -28,6 +28,8 @@ type Jobs struct {
 	wake  chan struct{} // of one: something may be startable
 	tally tally
 
+	patience time.Duration // how long a job waits for another process
+
 	timetable sync.Mutex // held over every change of a schedule, so that none is lost
 	admit     sync.Mutex // held by who adds a job or deletes a backup, so that what was looked at first stays true until it is written
 
@@ -71,7 +73,7 @@ func Open(ctx context.Context, o Options) (*Jobs, error) {
 		}
 	}
 	j := &Jobs{
-		o: o, repo: o.Repo, st: o.State, log: o.Logger, wake: make(chan struct{}, 1), tally: newTally(),
+		o: o, repo: o.Repo, st: o.State, log: o.Logger, wake: make(chan struct{}, 1), tally: newTally(), patience: patience,
 		live: make(map[string]*live), backups: make(map[string]Job), unwritten: make(map[string]Job), deleted: make(map[string]bool),
 		expiries: make(map[string]state.Expiry), verified: make(map[string]Verification), schedules: make(map[string]*state.Schedule),
 		latest: make(map[Kind]time.Time), sources: slices.Clone(o.Sources), targets: slices.Clone(o.Targets),

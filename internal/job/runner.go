@@ -42,6 +42,7 @@ func (j *Jobs) Run(ctx context.Context) error {
 			j.mu.Unlock()
 			stop(errDraining)
 			running.Wait()
+			j.rewrite() // the last chance to say what became of a job
 			return nil
 		}
 	}
@@ -126,7 +127,7 @@ func (j *Jobs) again(ctx context.Context, l *live, err error) bool {
 	if l.held.IsZero() {
 		l.held = time.Now()
 	}
-	if time.Since(l.held) >= patience {
+	if time.Since(l.held) >= j.patience {
 		return false
 	}
 	j.change(l, func(job *Job) {

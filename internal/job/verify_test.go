@@ -281,11 +281,15 @@ func TestLocked_PatienceEnds(t *testing.T) {
 	w, err := r.NewWriter(t.Context(), repo.WriterOptions{})
 	must(t, err)
 	synctest.Test(t, func(t *testing.T) {
-		l := h.start(t)
+		l := h.still(t)
 		defer l.stop()
+		// An hour is 720 attempts, each written down; what ends it does not count them.
+		const patience = 3 * time.Minute
+		l.SetPatience(patience)
+		l.run()
 		begun := time.Now()
 		j := l.create(t)
-		time.Sleep(job.Patience - time.Minute + time.Second) // between two attempts
+		time.Sleep(patience - time.Minute + time.Second) // between two attempts
 		if got, err := l.Job(j.ID); err != nil || got.Over() || got.ErrorCode != "repository_in_use" {
 			t.Errorf("after %v: got %s %s, %v", time.Since(begun), got.State, got.ErrorCode, err)
 		}
@@ -295,6 +299,9 @@ func TestLocked_PatienceEnds(t *testing.T) {
 		}
 	})
 	must(t, w.Close())
+	if job.Patience != time.Hour {
+		t.Errorf("it waits for %v, and says that it waited for an hour", job.Patience)
+	}
 }
 
 // A restore to a target without room fails and says so; others go on.
