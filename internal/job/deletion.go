@@ -55,7 +55,7 @@ func (j *Jobs) Delete(ctx context.Context, id string, by By) error {
 			}
 			return nil
 		}
-		return tx.PutDeletion(state.Deletion{BackupID: id, Actor: by.Actor, At: time.Now()})
+		return tx.PutDeletion(state.Deletion{BackupID: id, Actor: by.Actor, At: j.now()})
 	})
 	if err != nil {
 		return fmt.Errorf("nothing was deleted: %w", err)

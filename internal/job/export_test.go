@@ -85,6 +85,9 @@ func (p *Pace) Rate(bytes int64) float64 { return p.p.rate(bytes) }
 // Patience is how long a job waits for another process.
 const Patience = patience
 
+// SetClock has another clock on the wall. For Open.
+func SetClock(o *Options, now func() time.Time) { o.now = now }
+
 // SetPatience has it wait less, or more. Before Run.
 func (j *Jobs) SetPatience(d time.Duration) { j.patience = d }
 

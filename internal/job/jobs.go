@@ -67,6 +67,9 @@ func Open(ctx context.Context, o Options) (*Jobs, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.now == nil {
+		o.now = time.Now
+	}
 	if o.GC.Cron != "" {
 		if err := CheckCron(o.GC.Cron); err != nil {
 			return nil, err
@@ -96,7 +99,7 @@ func (j *Jobs) Reload(sources []Source, targets []Target) {
 // happens then, the job is run or says why not. *InvalidError, ErrClosing,
 // ErrQueueFull.
 func (j *Jobs) CreateBackup(ctx context.Context, r BackupRequest, by By) (Job, error) {
-	return j.createBackup(r, by, time.Now())
+	return j.createBackup(r, by, j.now())
 }
 
 func (j *Jobs) createBackup(r BackupRequest, by By, now time.Time) (Job, error) {
@@ -210,7 +213,7 @@ func (j *Jobs) Restore(ctx context.Context, backupID string, r RestoreRequest, b
 	if _, err := j.target(r.Target); err != nil {
 		return Job{}, err
 	}
-	return j.enqueue(Job{Kind: KindRestore, BackupID: s.ID, Target: r.Target, CreatedAt: time.Now(), Restore: &r}, by)
+	return j.enqueue(Job{Kind: KindRestore, BackupID: s.ID, Target: r.Target, CreatedAt: j.now(), Restore: &r}, by)
 }
 
 func (j *Jobs) target(name string) (Target, error) {
@@ -236,12 +239,12 @@ func (j *Jobs) Verify(ctx context.Context, backupID string, by By) (Job, error) 
 	if err != nil {
 		return Job{}, err
 	}
-	return j.enqueue(Job{Kind: KindVerify, BackupID: s.ID, CreatedAt: time.Now()}, by)
+	return j.enqueue(Job{Kind: KindVerify, BackupID: s.ID, CreatedAt: j.now()}, by)
 }
 
 // GC queues a garbage collection. One that waits already does for both.
 func (j *Jobs) GC(ctx context.Context, by By) (Job, error) {
-	return j.enqueue(Job{Kind: KindGC, CreatedAt: time.Now()}, by)
+	return j.enqueue(Job{Kind: KindGC, CreatedAt: j.now()}, by)
 }
 
 // snapshot finds a backup that can be read. ErrNotFound only where the repository
@@ -381,11 +384,12 @@ func (j *Jobs) Sources() []SourceInfo {
 	list := slices.Clone(j.sources)
 	j.mu.Unlock()
 	snaps := j.repo.Snapshots()
+	now := j.now()
 	out := make([]SourceInfo, len(list))
 	for i, s := range list {
 		out[i] = SourceInfo{Name: s.Name, Kind: s.Kind, Paths: s.Paths}
 		for _, m := range slices.Backward(snaps) {
-			if slices.ContainsFunc(m.Parts, func(p repo.Part) bool { return p.Source == s.Name && !p.Failed }) {
+			if !ahead(m.FinishedAt, now) && slices.ContainsFunc(m.Parts, func(p repo.Part) bool { return p.Source == s.Name && !p.Failed }) {
 				out[i].LastBackup, out[i].LastSuccess = m.ID, m.FinishedAt
 				break
 			}

@@ -33,6 +33,8 @@ type Options struct {
 	Observer Observer // nil: nobody counts
 	Auditor  Auditor  // nil: nobody keeps an audit
 	Logger   *slog.Logger
+
+	now func() time.Time // of tests; nil is the clock of the process
 }
 
 // GCPolicy says when space is reclaimed.

@@ -35,7 +35,9 @@ func overdue(s *Schedule, now time.Time) bool {
 	}
 	at := s.CreatedAt
 	for _, t := range []time.Time{s.UpdatedAt, s.LastSuccess} {
-		if t.After(at) {
+		// What a clock said that was ahead counts for nothing: it would be overdue
+		// only when that time has come.
+		if !t.IsZero() && !ahead(t, now) && (t.After(at) || ahead(at, now)) {
 			at = t
 		}
 	}

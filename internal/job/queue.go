@@ -315,7 +315,7 @@ func (j *Jobs) Cancel(ctx context.Context, id string) (Job, error) {
 	j.queue = slices.Delete(j.queue, at, at+1)
 	j.mu.Unlock()
 	return j.finish(l, func(job *Job) {
-		job.State, job.FinishedAt = Cancelled, time.Now()
+		job.State, job.FinishedAt = Cancelled, j.now()
 		job.ErrorCode, job.ErrorMessage = "cancelled", cancelledText
 	}), nil
 }

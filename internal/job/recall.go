@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/generalbots/backupd/internal/source"
 	"github.com/generalbots/backupd/internal/state"
@@ -90,7 +89,7 @@ func (j *Jobs) lastOf(job *Job) {
 func (j *Jobs) resume(job Job, s *repo.Snapshot) error {
 	died := job.State == InProgress
 	if died {
-		job.State, job.FinishedAt = Interrupted, ended(job.Kind)
+		job.State, job.FinishedAt = Interrupted, ended(job.Kind, j.now())
 		job.ErrorCode, job.ErrorMessage = "interrupted", interruptedText(job.Kind)
 	}
 	switch {
@@ -99,7 +98,7 @@ func (j *Jobs) resume(job Job, s *repo.Snapshot) error {
 		job.State, job.FinishedAt, job.ErrorCode, job.ErrorMessage = State(s.Status), s.FinishedAt, "", ""
 	case job.Kind == KindBackup && died && job.Attempts >= attempts:
 		// Perhaps it is what kills the daemon.
-		job.State, job.ErrorCode, job.FinishedAt = Failed, "interrupted", time.Now()
+		job.State, job.ErrorCode, job.FinishedAt = Failed, "interrupted", j.now()
 		job.ErrorMessage = fmt.Sprintf("the daemon died while it ran, which was its attempt %d: it is not begun again by itself", job.Attempts)
 	}
 	if job.FinishedAt.IsZero() {

@@ -35,11 +35,6 @@ const (
 func expired(list []Backup, now time.Time, minimum, recent int) []string {
 	list = slices.Clone(list)
 	slices.SortFunc(list, func(a, b Backup) int { return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.ID, a.ID)) })
-	type kept struct {
-		any, complete int
-		until         time.Time // what is older stays until then
-		always        bool      // or until somebody deletes what is suspicious
-	}
 	type past struct {
 		id   string
 		when time.Time
@@ -54,6 +49,14 @@ func expired(list []Backup, now time.Time, minimum, recent int) []string {
 			schedules[b.ScheduleID] = k
 		}
 		strange := suspicious(b.Manifest)
+		if ahead(b.CreatedAt, now) {
+			// Made by a clock that was ahead, and nobody knows when: it is newer than
+			// none that could go on its account.
+			if strange {
+				k.hold(b.ExpiresAt)
+			}
+			continue
+		}
 		complete := b.State == Completed && !strange && b.Verification.State != VerificationFailed
 		keep := k.any < max(minimum, 1) || complete && (newest || k.complete < max(minimum, 1)) || k.always
 		k.any++
@@ -69,10 +72,7 @@ func expired(list []Backup, now time.Time, minimum, recent int) []string {
 			due = append(due, past{b.ID, when})
 		}
 		if strange {
-			k.always = k.always || b.ExpiresAt.IsZero()
-			if b.ExpiresAt.After(k.until) {
-				k.until = b.ExpiresAt
-			}
+			k.hold(b.ExpiresAt)
 		}
 	}
 	slices.SortFunc(due, func(a, b past) int { return cmp.Or(a.when.Compare(b.when), cmp.Compare(a.id, b.id)) })
@@ -82,6 +82,21 @@ func expired(list []Backup, now time.Time, minimum, recent int) []string {
 		out = append(out, p.id)
 	}
 	return out
+}
+
+// kept is what stays of a schedule, while backups are looked at from the newest on.
+type kept struct {
+	any, complete int
+	until         time.Time // what is older stays until then
+	always        bool      // or until somebody deletes what is suspicious
+}
+
+// hold keeps what is older than something suspicious that expires then.
+func (k *kept) hold(expires time.Time) {
+	k.always = k.always || expires.IsZero()
+	if expires.After(k.until) {
+		k.until = expires
+	}
 }
 
 // suspicious tells whether a run noted that there is far less than there was.

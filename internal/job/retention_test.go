@@ -81,6 +81,8 @@ func TestExpired_Properties(t *testing.T) {
 		list := backups(strings.Join(short, " "))
 		minimum := rng.IntN(5)
 		now := day0.AddDate(0, 0, rng.IntN(90))
+		// What was made by a clock that is ahead is another test's.
+		list = slices.DeleteFunc(list, func(b job.Backup) bool { return b.CreatedAt.After(now) })
 		recent := rng.IntN(4)
 		got := job.Expired(list, now, minimum, recent)
 		fail := func(what string) {

@@ -68,7 +68,7 @@ func (j *Jobs) execute(ctx context.Context, l *live) {
 	defer func(end context.CancelCauseFunc) { end(nil) }(l.cancel)
 	begun := time.Now()
 	j.change(l, func(job *Job) {
-		job.State, job.StartedAt, job.FinishedAt = InProgress, begun, time.Time{}
+		job.State, job.StartedAt, job.FinishedAt = InProgress, j.now(), time.Time{}
 		job.Attempts++
 		job.ErrorCode, job.ErrorMessage = "", ""
 	})
@@ -82,14 +82,18 @@ func (j *Jobs) execute(ctx context.Context, l *live) {
 	}
 	job := j.finish(l, func(job *Job) {
 		result(job)
-		job.FinishedAt = time.Now()
+		job.FinishedAt = j.now()
+		if job.FinishedAt.Before(job.StartedAt) {
+			// The clock went back meanwhile: when it began is told by the clock as it is now.
+			job.StartedAt = job.FinishedAt.Add(-time.Since(begun))
+		}
 		switch {
 		case err == nil && job.problems():
 			job.State = CompletedWithProblems
 		case err == nil:
 			job.State = Completed
 		case errors.Is(context.Cause(ctx), errDraining):
-			job.State, job.FinishedAt = Interrupted, ended(job.Kind)
+			job.State, job.FinishedAt = Interrupted, ended(job.Kind, j.now())
 			job.ErrorCode, job.ErrorMessage = "interrupted", interruptedText(job.Kind)
 		case errors.Is(context.Cause(ctx), errCancelled):
 			job.State, job.ErrorCode, job.ErrorMessage = Cancelled, "cancelled", cancelledText
@@ -148,11 +152,11 @@ func (j *Jobs) again(ctx context.Context, l *live, err error) bool {
 }
 
 // ended is when an interrupted job is over: a backup is not, it goes on.
-func ended(k Kind) time.Time {
+func ended(k Kind, now time.Time) time.Time {
 	if k == KindBackup {
 		return time.Time{}
 	}
-	return time.Now()
+	return now
 }
 
 func interruptedText(k Kind) string {

@@ -25,7 +25,7 @@ func (j *Jobs) CreateSchedule(ctx context.Context, c ScheduleChange, by By) (Sch
 	if c.Cron == nil {
 		return Schedule{}, &InvalidError{"cron", `none is given; give five fields such as "0 2 * * *", or @daily`}
 	}
-	now := time.Now().UTC()
+	now := j.now().UTC()
 	id, err := j.repo.NewID(now)
 	if err != nil {
 		return Schedule{}, err
@@ -56,7 +56,7 @@ func (j *Jobs) UpdateSchedule(ctx context.Context, id string, c ScheduleChange, 
 	if c.Cron != nil || c.Timezone != nil || c.Enabled != nil && *c.Enabled && !s.Enabled {
 		// What was missed under other times, or while it was paused, is not
 		// caught up.
-		s.LastDue = time.Now().UTC()
+		s.LastDue = j.now().UTC()
 	}
 	return j.putSchedule(s, c, by)
 }
@@ -87,7 +87,7 @@ func (j *Jobs) putSchedule(s state.Schedule, c ScheduleChange, by By) (Schedule,
 	set(&s.Tags, c.Tags)
 	set(&s.RetentionDays, c.RetentionDays)
 	set(&s.Enabled, c.Enabled)
-	s.UpdatedAt = time.Now().UTC()
+	s.UpdatedAt = j.now().UTC()
 	if err := CheckCron(s.Cron); err != nil {
 		return Schedule{}, &InvalidError{"cron", err.Error()}
 	}
@@ -143,15 +143,15 @@ func (j *Jobs) DeleteSchedule(ctx context.Context, id string) error {
 // Schedules returns all, oldest first.
 func (j *Jobs) Schedules() ([]Schedule, error) {
 	list := j.timetabled()
+	now := j.now()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	good := make(map[string]time.Time, len(list))
 	for _, job := range j.backups {
-		if job.FinishedAt.After(good[job.ScheduleID]) && j.good(&job) {
+		if job.FinishedAt.After(good[job.ScheduleID]) && !ahead(job.FinishedAt, now) && j.good(&job) {
 			good[job.ScheduleID] = job.FinishedAt
 		}
 	}
-	now := time.Now()
 	out := make([]Schedule, 0, len(list))
 	for _, s := range list {
 		out = append(out, j.shown(s, now, good[s.ID]))
@@ -177,15 +177,16 @@ func (j *Jobs) Schedule(id string) (Schedule, error) {
 	if err != nil {
 		return Schedule{}, err
 	}
+	now := j.now()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var good time.Time
 	for _, job := range j.backups {
-		if job.ScheduleID == id && job.FinishedAt.After(good) && j.good(&job) {
+		if job.ScheduleID == id && job.FinishedAt.After(good) && !ahead(job.FinishedAt, now) && j.good(&job) {
 			good = job.FinishedAt
 		}
 	}
-	return j.shown(s, time.Now(), good), nil
+	return j.shown(s, now, good), nil
 }
 
 // good tells whether a backup succeeded, and was not found damaged since. mu is held.
@@ -235,11 +236,6 @@ func requestOf(s *state.Schedule) BackupRequest {
 	}
 }
 
-// clockSlack is how far a clock may go back and nothing is made of it: what was
-// run is not run again. Further back, a schedule goes on from what the clock
-// says now, or it would wait until the time that was never true has come.
-const clockSlack = time.Hour
-
 // due queues a backup for every schedule whose time has come. Whatever was
 // missed, while the daemon was down or asleep, is caught up by one run; a
 // schedule whose last run is not over yet is passed over. It returns when the
@@ -249,7 +245,7 @@ func (j *Jobs) due(now time.Time) (earliest time.Time) {
 		if !s.Enabled {
 			continue
 		}
-		if s.LastDue.After(now.Add(clockSlack)) {
+		if ahead(s.LastDue, now) {
 			j.setBack(s.ID, now)
 			s.LastDue = now
 		}
@@ -270,11 +266,14 @@ func (j *Jobs) setBack(id string, now time.Time) {
 	j.timetable.Lock()
 	defer j.timetable.Unlock()
 	s, err := j.schedule(id)
-	if err != nil || !s.LastDue.After(now.Add(clockSlack)) {
+	if err != nil || !ahead(s.LastDue, now) {
 		return
 	}
 	j.log.Warn("the clock went back: a schedule goes on from now", "schedule", id, "last_run", s.LastDue)
 	s.LastDue = now.UTC()
+	if ahead(s.UpdatedAt, now) {
+		s.UpdatedAt = s.LastDue // or it is not overdue before that time comes
+	}
 	if err := j.st.PutSchedule(s); err != nil {
 		j.log.Error("a schedule could not be written down", "schedule", id, "error", err)
 	}

@@ -27,7 +27,7 @@ const (
 func (j *Jobs) upkeep(ctx context.Context) {
 	var looked, short time.Time
 	for ctx.Err() == nil {
-		now := time.Now()
+		now := j.now()
 		wake := now.Add(idle)
 		if at := j.due(now); !at.IsZero() && at.Before(wake) {
 			wake = at
@@ -94,7 +94,7 @@ func (j *Jobs) expire(ctx context.Context, now time.Time) {
 	}
 	recent := 0
 	for _, d := range deletions {
-		if d.Actor == scheduler && d.At.After(now.Add(clockSlack)) {
+		if d.Actor == scheduler && ahead(d.At, now) {
 			// The clock went back. It counts for a day from now: for as long as the
 			// clock was ahead nothing would expire, and for no time too much.
 			d.At = now
@@ -182,9 +182,9 @@ func (j *Jobs) collectDue(ctx context.Context, now time.Time, short *time.Time) 
 	waste := len(j.repo.Forgotten()) > 0
 	for _, job := range j.backups {
 		// What such a run stored is of use to the next one only.
-		waste = waste || (job.State == Failed || job.State == Cancelled) && job.FinishedAt.After(last)
+		waste = waste || (job.State == Failed || job.State == Cancelled) && job.FinishedAt.After(last) && !ahead(job.FinishedAt, now)
 	}
-	if last.IsZero() || last.After(now.Add(clockSlack)) {
+	if last.IsZero() || ahead(last, now) {
 		last = now
 		j.latest[KindGC] = now
 	}
@@ -227,6 +227,12 @@ func (j *Jobs) verifyDue(now time.Time) bool {
 			return false
 		}
 	}
+	if ahead(j.proven, now) {
+		j.proven = time.Time{} // the clock went back: when that was nobody knows
+	}
+	if ahead(j.latest[KindVerify], now) {
+		j.latest[KindVerify] = time.Time{}
+	}
 	if tried := now.Sub(j.latest[KindVerify]); tried >= 0 && tried < verifyAgain {
 		return false
 	}
@@ -234,7 +240,7 @@ func (j *Jobs) verifyDue(now time.Time) bool {
 	if last.IsZero() {
 		last, every = snaps[0].FinishedAt, min(every, firstVerify)
 	}
-	return now.Sub(last) >= every || last.After(now.Add(clockSlack))
+	return now.Sub(last) >= every || ahead(last, now)
 }
 
 // suspect has the whole repository read after a backup was found damaged, at most
@@ -269,7 +275,7 @@ func (j *Jobs) follow(job Job) {
 		}
 	}
 	j.mu.Unlock()
-	if _, err := j.enqueue(Job{Kind: KindVerify, BackupID: job.ID, CreatedAt: time.Now()}, By{Actor: scheduler}); err != nil && !errors.Is(err, ErrClosing) {
+	if _, err := j.enqueue(Job{Kind: KindVerify, BackupID: job.ID, CreatedAt: j.now()}, By{Actor: scheduler}); err != nil && !errors.Is(err, ErrClosing) {
 		j.log.Error("the verification of a backup could not be queued", "backup", job.ID, "error", err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/generalbots/backupd/internal/backup"
 	"github.com/generalbots/backupd/internal/restore"
@@ -132,7 +131,7 @@ func (j *Jobs) verify(ctx context.Context, l *live) (func(*Job), error) {
 	if err != nil {
 		return func(*Job) {}, err
 	}
-	found := verdicts(l.job.ID, snaps, rep, time.Now())
+	found := verdicts(l.job.ID, snaps, rep, j.now())
 	if err = j.recordVerified(found); err == nil {
 		err = lossOf(found)
 	}
