@@ -1,12 +1,14 @@
 package job_test
 
 import (
+	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
 
 	"github.com/generalbots/backupd/internal/job"
+	"github.com/generalbots/backupd/internal/store"
 )
 
 // wall is a clock somebody sets. Its times are like those of a process whose
@@ -55,7 +57,8 @@ func TestClock_JumpsBackAndForthWhileAllIsAtWork(t *testing.T) {
 				o.Auditor, o.Minimum = &seen, 2
 				o.GC.Cron, o.Verify.Every = "@daily", 7*24*time.Hour
 			}
-			l := h.start(t, options)
+			l := h.still(t, options)
+			l.alone()
 			s, err := l.CreateSchedule(t.Context(), job.ScheduleChange{Cron: ptr("@hourly"), RetentionDays: ptr(30)}, admin)
 			must(t, err)
 			for range 6 {
@@ -67,13 +70,10 @@ func TestClock_JumpsBackAndForthWhileAllIsAtWork(t *testing.T) {
 				t.Helper()
 				was := counts{seen.count("backup.create"), seen.count("gc.create"), seen.count("verify.create"), seen.count("backup.expire")}
 				for range 3 {
-					now := w.now().Round(0)
+					now := l.Now()
 					l.Due(now)
 					l.Look(t.Context(), now)
-					until(t, "all jobs are over", func() bool {
-						list, _, err := l.List(job.Filter{States: []job.State{job.Pending, job.InProgress, job.Interrupted}})
-						return err == nil && len(list) == 0
-					})
+					until(t, "all jobs are over", l.Idle)
 					w.add(time.Minute)
 				}
 				return counts{seen.count("backup.create") - was.runs, seen.count("gc.create") - was.gc, seen.count("verify.create") - was.verify, seen.count("backup.expire") - was.expired}
@@ -99,7 +99,8 @@ func TestClock_JumpsBackAndForthWhileAllIsAtWork(t *testing.T) {
 				w.add(jump.by)
 				if restart {
 					l.stop()
-					l = h.start(t, options)
+					l = h.still(t, options)
+					l.alone()
 				}
 				had := len(left())
 				sum := minutes()
@@ -121,7 +122,7 @@ func TestClock_JumpsBackAndForthWhileAllIsAtWork(t *testing.T) {
 				}
 				got, err := l.Schedule(s.ID)
 				must(t, err)
-				now := w.now().Round(0)
+				now := l.Now()
 				if d := got.NextRun.Sub(now); d <= 0 || d > time.Hour {
 					t.Errorf("after %v the next run is in %v", jump.by, d)
 				}
@@ -138,7 +139,8 @@ func TestClock_JumpsBackAndForthWhileAllIsAtWork(t *testing.T) {
 			}
 			// Days later things still go on: gc and the verification come when they are
 			// due, however far ahead the last of them was.
-			l.Delete(t.Context(), func() string { got, _ := l.Schedule(s.ID); return got.LastBackupID }(), admin)
+			got, err := l.Schedule(s.ID)
+			must(t, errors.Join(err, l.Delete(t.Context(), got.LastBackupID, admin)))
 			until(t, "it is forgotten", func() bool { return len(l.repo.Forgotten()) > 0 })
 			w.add(8 * 24 * time.Hour)
 			if c := minutes(); c.runs != 1 || c.gc != 1 || c.verify != 1 {
@@ -146,6 +148,40 @@ func TestClock_JumpsBackAndForthWhileAllIsAtWork(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A verification that comes to nothing is tried again once an hour, also when the
+// last one is of a clock that was ahead.
+func TestClock_VerificationsThatFailAfterOneThatWasAhead(t *testing.T) {
+	h := newHouse(t)
+	var w wall
+	var seen acts
+	var gone atomic.Pointer[error]
+	h.wrap = func(s store.Store) store.Store { return away{s, &gone} }
+	l := h.still(t, func(o *job.Options) {
+		job.SetClock(o, w.now)
+		o.Auditor, o.Verify.Every = &seen, 7*24*time.Hour
+	})
+	l.alone()
+	l.made(t)
+	look := func() {
+		l.Look(t.Context(), l.Now())
+		until(t, "all jobs are over", l.Idle)
+		w.add(time.Minute)
+	}
+	w.add(10 * year)
+	look()
+	w.add(-10*year + 48*time.Hour)
+	broken := errors.New("the disk is ill")
+	gone.Store(&broken)
+	was := seen.count("verify.create")
+	for range 5 {
+		look()
+	}
+	if n := seen.count("verify.create") - was; was != 1 || n != 1 {
+		t.Errorf("%d verifications before, %d in five minutes after, want one each", was, n)
+	}
+	gone.Store(nil)
 }
 
 // The clock goes back in the middle of a job: how long it took is no less than nothing.

@@ -85,6 +85,17 @@ func (p *Pace) Rate(bytes int64) float64 { return p.p.rate(bytes) }
 // Patience is how long a job waits for another process.
 const Patience = patience
 
+// RunAlone is Run without upkeep, which is the test's to call.
+func (j *Jobs) RunAlone(ctx context.Context) error {
+	return j.run(ctx, func(context.Context) {})
+}
+
+// Idle tells whether all jobs are over.
+func (j *Jobs) Idle() bool { j.mu.Lock(); defer j.mu.Unlock(); return len(j.live) == 0 }
+
+// Now is the time by which upkeep goes.
+func (j *Jobs) Now() time.Time { return j.now() }
+
 // SetClock has another clock on the wall. For Open.
 func SetClock(o *Options, now func() time.Time) { o.now = now }
 

@@ -101,6 +101,7 @@ type life struct {
 	db    *state.DB
 	stop  func() // drains, and closes everything
 	run   func()
+	alone func() // run without upkeep
 }
 
 // start opens everything and runs jobs until stop is called, or the test ends.
@@ -132,10 +133,13 @@ func (h *house) still(t testing.TB, changes ...func(*job.Options)) *life {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	running := false
-	l.run = func() {
-		running = true
-		go func() { ended <- j.Run(ctx) }()
+	begin := func(run func(context.Context) error) func() {
+		return func() {
+			running = true
+			go func() { ended <- run(ctx) }()
+		}
 	}
+	l.run, l.alone = begin(j.Run), begin(j.RunAlone)
 	l.stop = sync.OnceFunc(func() {
 		cancel()
 		if running {

@@ -22,11 +22,13 @@ const idle = 30 * time.Second
 // Run runs jobs and schedules until ctx ends. Then it takes nothing new, stops
 // what runs at a sound point, and returns when all is written down; backups
 // among that go on at the next start. It is called once.
-func (j *Jobs) Run(ctx context.Context) error {
+func (j *Jobs) Run(ctx context.Context) error { return j.run(ctx, j.upkeep) }
+
+func (j *Jobs) run(ctx context.Context, beside func(context.Context)) error {
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
 	var running sync.WaitGroup
-	running.Go(func() { j.upkeep(ctx) })
+	running.Go(func() { beside(ctx) })
 	for {
 		j.forgetDeleted(work)
 		wait := j.begin(work, &running)
