@@ -129,6 +129,9 @@ func TestClock_JumpsBackAndForthWhileAllIsAtWork(t *testing.T) {
 				if d := now.Sub(got.LastSuccess); d < -time.Second || d > 2*time.Hour {
 					t.Errorf("after %v the last success is %v ago", jump.by, d)
 				}
+				if list, err := l.Schedules(); err != nil || !list[0].LastSuccess.Equal(got.LastSuccess) {
+					t.Errorf("after %v the list of schedules says %+v, %v", jump.by, list, err)
+				}
 				if src := l.Sources()[0]; src.LastSuccess.After(now.Add(time.Hour)) {
 					t.Errorf("after %v the source was last backed up in %v", jump.by, src.LastSuccess.Sub(now))
 				}
@@ -182,6 +185,23 @@ func TestClock_VerificationsThatFailAfterOneThatWasAhead(t *testing.T) {
 		t.Errorf("%d verifications before, %d in five minutes after, want one each", was, n)
 	}
 	gone.Store(nil)
+}
+
+// A schedule of a clock that was ahead, and that never succeeds, is overdue by
+// the clock as it is now.
+func TestClock_OverdueAfterOneThatWasAhead(t *testing.T) {
+	h := newHouse(t)
+	var w wall
+	l := h.still(t, func(o *job.Options) { job.SetClock(o, w.now) })
+	s, err := l.CreateSchedule(t.Context(), job.ScheduleChange{Cron: ptr("@hourly")}, admin)
+	must(t, err)
+	w.add(-year)
+	l.Due(l.Now())
+	for d, want := range map[time.Duration]int{0: 0, 4 * time.Hour: 1} {
+		if list, err := l.Overdue(l.Now().Add(d)); err != nil || len(list) != want || want > 0 && list[0].ID != s.ID {
+			t.Errorf("%v later: %+v, %v", d, list, err)
+		}
+	}
 }
 
 // The clock goes back in the middle of a job: how long it took is no less than nothing.
