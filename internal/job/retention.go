@@ -27,6 +27,10 @@ const (
 //   - the newest complete backup of all,
 //   - of each schedule, and of what no schedule made, the newest backups and the
 //     newest complete ones, minimum of each, where one is the least,
+//   - what has no newer one of its schedule that is good for anything: that is
+//     neither damaged nor suspicious and holds a source at least,
+//   - while none of its schedule is complete, the newest that holds a source whole:
+//     newer ones from which that source is missing do not stand for it,
 //   - what is older than a backup of the same schedule that looks suspicious,
 //     until that one is past its time: it may be of an empty mount point.
 //
@@ -45,7 +49,7 @@ func expired(list []Backup, now time.Time, minimum, recent int) []string {
 	for _, b := range list {
 		k := schedules[b.ScheduleID]
 		if k == nil {
-			k = new(kept)
+			k = &kept{sources: make(map[string]bool)}
 			schedules[b.ScheduleID] = k
 		}
 		strange := suspicious(b.Manifest)
@@ -58,7 +62,8 @@ func expired(list []Backup, now time.Time, minimum, recent int) []string {
 			continue
 		}
 		complete := b.State == Completed && !strange && b.Verification.State != VerificationFailed
-		keep := k.any < max(minimum, 1) || complete && (newest || k.complete < max(minimum, 1)) || k.always
+		last := k.last(&b, strange)
+		keep := last || k.any < max(minimum, 1) || complete && (newest || k.complete < max(minimum, 1)) || k.always
 		k.any++
 		if complete {
 			k.complete++
@@ -87,8 +92,24 @@ func expired(list []Backup, now time.Time, minimum, recent int) []string {
 // kept is what stays of a schedule, while backups are looked at from the newest on.
 type kept struct {
 	any, complete int
-	until         time.Time // what is older stays until then
-	always        bool      // or until somebody deletes what is suspicious
+	sources       map[string]bool // that one looked at holds whole
+	until         time.Time       // what is older stays until then
+	always        bool            // or until somebody deletes what is suspicious
+}
+
+// last tells whether a backup is the newest of its schedule that is good for
+// anything, or for one of its sources, or whether there is none yet; and counts it.
+func (k *kept) last(b *Backup, strange bool) bool {
+	none, only := len(k.sources) == 0, false
+	if strange || b.Verification.State == VerificationFailed {
+		return none
+	}
+	for i := range b.Manifest.Parts {
+		if p := &b.Manifest.Parts[i]; !p.Failed && !k.sources[p.Source] {
+			k.sources[p.Source], only = true, true
+		}
+	}
+	return none || only && k.complete == 0
 }
 
 // hold keeps what is older than something suspicious that expires then.

@@ -15,13 +15,15 @@ import (
 var day0 = time.Date(2026, 5, 1, 2, 0, 0, 0, time.UTC)
 
 // backups reads a shorthand: a word a backup, oldest first, made a day apart:
-// state (c complete, p with problems, s suspicious), retention in days, schedule.
+// state (c complete, p with problems, s suspicious, v damaged, f without the source
+// db, e without either source), retention in days, schedule.
 func backups(short string) (list []job.Backup) {
 	for i, w := range strings.Fields(short) {
 		var kind, schedule string
 		var days int
 		fmt.Sscanf(w, "%1s%d%s", &kind, &days, &schedule)
-		b := job.Backup{ID: fmt.Sprintf("%02d", i), State: job.Completed, CreatedAt: day0.AddDate(0, 0, i), ScheduleID: schedule, Manifest: &repo.Manifest{}}
+		b := job.Backup{ID: fmt.Sprintf("%02d", i), State: job.Completed, CreatedAt: day0.AddDate(0, 0, i), ScheduleID: schedule,
+			Manifest: &repo.Manifest{Parts: []repo.Part{{Source: "bots"}, {Source: "db"}}}}
 		if days > 0 {
 			b.ExpiresAt = b.CreatedAt.AddDate(0, 0, days)
 		}
@@ -29,11 +31,30 @@ func backups(short string) (list []job.Backup) {
 		case "p":
 			b.State = job.CompletedWithProblems
 		case "s":
-			b.Manifest.Parts = []repo.Part{{Notes: []string{"suspicious: no files, where snapshot x has 5"}}}
+			b.Manifest.Parts[0].Notes = []string{"suspicious: no files, where snapshot x has 5"}
+		case "v":
+			b.Verification.State = job.VerificationFailed
+		case "f":
+			b.State, b.Manifest.Parts[1].Failed = job.CompletedWithProblems, true
+		case "e":
+			b.State, b.Manifest.Parts[0].Failed, b.Manifest.Parts[1].Failed = job.CompletedWithProblems, true, true
 		}
 		list = append(list, b)
 	}
 	return list
+}
+
+// wholly are the sources that a backup is believed to hold.
+func wholly(b job.Backup) map[string]bool {
+	out := make(map[string]bool)
+	if b.Verification.State != job.VerificationFailed && len(b.Manifest.Parts[0].Notes) == 0 {
+		for _, p := range b.Manifest.Parts {
+			if !p.Failed {
+				out[p.Source] = true
+			}
+		}
+	}
+	return out
 }
 
 func TestExpired_Table(t *testing.T) {
@@ -57,6 +78,15 @@ func TestExpired_Table(t *testing.T) {
 		{"what is suspicious holds what is older", "c1 c1 c1 s90 c1 c1", 60, 1, 0, "04"},
 		{"until it is past its time", "c1 c1 c1 s90 c1 c1", 94, 1, 0, "04 00 01"},
 		{"of its own schedule", "c1a c1a s90b c1a c1b", 60, 1, 0, "00 01"},
+		{"none goes when all are damaged", "v1 v1 v1 v1 v1", 99, 1, 0, ""},
+		{"none goes when all lost their sources", "e1 e1 e1 e1 e1", 99, 1, 0, ""},
+		{"none goes when all are suspicious", "s1 s1 s1 s1 s1", 99, 1, 0, ""},
+		{"none goes when each is good for nothing in its own way", "e1 v1 s1 e1 v1", 99, 1, 0, ""},
+		{"what is older than a good one goes, damaged or not", "v1 e1 c1 v1 v1", 99, 1, 0, "00 01"},
+		{"the last that holds a source stays while none is complete", "p1 p1 f1 f1 f1", 99, 1, 0, "00 02 03"},
+		{"a source that was never had holds nothing", "f1 f1 f1 f1", 99, 1, 0, "00 01 02"},
+		{"a complete one without a source says that it is gone", "p1 p1 c1 f1", 99, 1, 0, "00 01"},
+		{"a good one of another schedule lets none go", "v1a v1a v1a c1b c1b", 99, 1, 0, "03"},
 		{"what expired first goes first", "c50 c9 c9 c9 c9 c1", 80, 1, 0, "01 02 03"},
 	} {
 		list := backups(c.list)
@@ -76,7 +106,7 @@ func TestExpired_Properties(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		var short []string
 		for range rng.IntN(40) {
-			short = append(short, fmt.Sprintf("%c%d%s", "cccpps"[rng.IntN(6)], rng.IntN(30), []string{"", "a", "b"}[rng.IntN(3)]))
+			short = append(short, fmt.Sprintf("%c%d%s", "cccppsvfe"[rng.IntN(9)], rng.IntN(30), []string{"", "a", "b"}[rng.IntN(3)]))
 		}
 		list := backups(strings.Join(short, " "))
 		minimum := rng.IntN(5)
@@ -102,7 +132,7 @@ func TestExpired_Properties(t *testing.T) {
 			if gone[b.ID] && (b.ExpiresAt.IsZero() || !b.ExpiresAt.Before(now)) {
 				fail("one that is not past its time")
 			}
-			if b.State == job.Completed && len(b.Manifest.Parts) == 0 {
+			if b.State == job.Completed && b.Verification.State == "" && len(b.Manifest.Parts[0].Notes) == 0 {
 				newest = b.ID
 				had[b.ScheduleID]++
 				if !gone[b.ID] {
@@ -112,6 +142,31 @@ func TestExpired_Properties(t *testing.T) {
 		}
 		if gone[newest] {
 			fail("the newest complete one")
+		}
+		// Whatever goes, a newer one of its schedule is good for something, and what it
+		// holds whole stays, there or in a complete one.
+		for i, b := range list {
+			if !gone[b.ID] {
+				continue
+			}
+			held := make(map[string]bool)
+			complete := false
+			for _, newer := range list[i+1:] {
+				if newer.ScheduleID == b.ScheduleID && !gone[newer.ID] {
+					for name := range wholly(newer) {
+						held[name] = true
+					}
+					complete = complete || newer.State == job.Completed && len(wholly(newer)) > 0
+				}
+			}
+			for name := range wholly(b) {
+				if !complete && !held[name] {
+					fail("the last that holds " + name)
+				}
+			}
+			if len(held) == 0 {
+				fail("one with nothing good after it")
+			}
 		}
 		for s := range had {
 			if left[s] < min(had[s], max(minimum, 1)) {
