@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/generalbots/backupd/internal/auth"
 	"github.com/generalbots/backupd/internal/job"
@@ -62,13 +63,10 @@ func (c *call) backupFor(b job.Backup) job.Backup {
 		m := *b.Manifest
 		m.Parts, m.Problems = slices.Clone(m.Parts), slices.Clone(m.Problems)
 		for i := range m.Parts {
-			// The notes of a part that failed say why.
-			if m.Parts[i].Failed {
-				m.Parts[i].Notes = []string{elsewhere}
-			}
+			m.Parts[i].Notes = discreetNotes(m.Parts[i].Notes)
 		}
 		for i := range m.Problems {
-			if ofTheRun(m.Problems[i]) {
+			if !openProblem(m.Problems[i]) {
 				m.Problems[i].Text = elsewhere
 			}
 		}
@@ -77,8 +75,39 @@ func (c *call) backupFor(b job.Backup) job.Backup {
 	return b
 }
 
-// ofTheRun tells whether a problem is about no file of the backup: it may quote a command.
-func ofTheRun(p repo.Problem) bool { return len(p.Path) == 0 }
+// discreetNotes are the notes of a part that everybody reads, and one word for all others.
+func discreetNotes(notes []string) []string {
+	out := slices.DeleteFunc(slices.Clone(notes), func(n string) bool { return !openNote(n) })
+	if len(out) < len(notes) {
+		out = append(out, elsewhere)
+	}
+	return out
+}
+
+// openNote tells whether everybody may read a note: those of ours that say what is
+// to be looked at, and that what was examined is good. What else a source has to
+// say quotes what it met: paths outside the backup, or what stands in a database.
+func openNote(note string) bool {
+	return strings.HasPrefix(note, job.Suspicious) || strings.HasSuffix(note, ": quick_check: ok")
+}
+
+// openProblem tells whether everybody may read the words of a problem: it is about
+// a file of the backup, and names no place but that.
+func openProblem(p repo.Problem) bool {
+	if len(p.Path) == 0 || p.Op == "examine" {
+		return false // it quotes a command, or what stands in a database
+	}
+	text := strings.ReplaceAll(p.Text, string(p.Path), "")
+	for i := range text {
+		// A slash that no word precedes begins a path.
+		if text[i] == '/' && (i == 0 || !wordy(text[i-1])) {
+			return false
+		}
+	}
+	return true
+}
+
+func wordy(b byte) bool { return 'a' <= b|0x20 && b|0x20 <= 'z' || '0' <= b && b <= '9' }
 
 func discreet(code, message string) string {
 	if message == "" {

@@ -3,7 +3,15 @@ package api
 import (
 	"net/netip"
 	"time"
+
+	"github.com/generalbots/backupd/repo"
 )
+
+// OpenNote and OpenProblem tell what others than administrators read.
+func OpenNote(n string) bool { return openNote(n) }
+
+// OpenProblem is about a problem.
+func OpenProblem(p repo.Problem) bool { return openProblem(p) }
 
 // RouteRow is one row of the table of routes, as tests see it.
 type RouteRow struct {

@@ -67,6 +67,7 @@ func timeText(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05
 
 // rounded is a duration for people.
 func rounded(d time.Duration) string {
+	d = max(d, 0) // times of a clock that went back in between
 	switch {
 	case d < time.Second:
 		return d.Round(time.Millisecond).String()

@@ -23,6 +23,15 @@ func TestCounted_KnowsOneFromMany(t *testing.T) {
 	}
 }
 
+// A clock that went back in the middle of something makes it end before it began.
+func TestRounded_IsNeverLessThanNothing(t *testing.T) {
+	for want, d := range map[string]time.Duration{"0s": -8760 * time.Hour, "1.5s": 1520 * time.Millisecond, "2m0s": 2 * time.Minute} {
+		if got := rounded(d); got != want {
+			t.Errorf("%v: got %q, want %q", d, got, want)
+		}
+	}
+}
+
 func TestTimes_NameTheirZone(t *testing.T) {
 	local := time.Local
 	defer func() { time.Local = local }()

@@ -120,10 +120,13 @@ func (k *kept) hold(expires time.Time) {
 	}
 }
 
+// Suspicious begins the notes of a part that holds far less than there was.
+const Suspicious = backup.Suspicious
+
 // suspicious tells whether a run noted that there is far less than there was.
 func suspicious(m *repo.Manifest) bool {
 	return m != nil && slices.ContainsFunc(m.Parts, func(p repo.Part) bool {
-		return slices.ContainsFunc(p.Notes, func(n string) bool { return strings.HasPrefix(n, backup.Suspicious) })
+		return slices.ContainsFunc(p.Notes, func(n string) bool { return strings.HasPrefix(n, Suspicious) })
 	})
 }
 

@@ -16,7 +16,7 @@ var day0 = time.Date(2026, 5, 1, 2, 0, 0, 0, time.UTC)
 
 // backups reads a shorthand: a word a backup, oldest first, made a day apart:
 // state (c complete, p with problems, s suspicious, v damaged, f without the source
-// db, e without either source), retention in days, schedule.
+// db, e without either source, o complete after db was taken out), retention in days, schedule.
 func backups(short string) (list []job.Backup) {
 	for i, w := range strings.Fields(short) {
 		var kind, schedule string
@@ -32,6 +32,8 @@ func backups(short string) (list []job.Backup) {
 			b.State = job.CompletedWithProblems
 		case "s":
 			b.Manifest.Parts[0].Notes = []string{"suspicious: no files, where snapshot x has 5"}
+		case "o":
+			b.Manifest.Parts = b.Manifest.Parts[:1]
 		case "v":
 			b.Verification.State = job.VerificationFailed
 		case "f":
@@ -85,7 +87,7 @@ func TestExpired_Table(t *testing.T) {
 		{"what is older than a good one goes, damaged or not", "v1 e1 c1 v1 v1", 99, 1, 0, "00 01"},
 		{"the last that holds a source stays while none is complete", "p1 p1 f1 f1 f1", 99, 1, 0, "00 02 03"},
 		{"a source that was never had holds nothing", "f1 f1 f1 f1", 99, 1, 0, "00 01 02"},
-		{"a complete one without a source says that it is gone", "p1 p1 c1 f1", 99, 1, 0, "00 01"},
+		{"a complete one without a source says that it is gone", "p1 p1 o1 o1", 99, 1, 0, "00 01 02"},
 		{"a good one of another schedule lets none go", "v1a v1a v1a c1b c1b", 99, 1, 0, "03"},
 		{"what expired first goes first", "c50 c9 c9 c9 c9 c1", 80, 1, 0, "01 02 03"},
 	} {

@@ -124,7 +124,9 @@ func set[T any](dst, src *T) {
 	}
 }
 
-// DeleteSchedule removes one. What it has made stays. ErrNotFound.
+// DeleteSchedule removes one. What it has made stays, and what it has asked for is
+// asked for: a run that waits goes on as it was asked for, also when the schedule is
+// changed or disabled, and is cancelled by its id. ErrNotFound.
 func (j *Jobs) DeleteSchedule(ctx context.Context, id string) error {
 	j.timetable.Lock()
 	defer j.timetable.Unlock()

@@ -96,11 +96,12 @@ func (f *factsCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(unsound, float64(facts.VerificationFailed))
 }
 
-// current are facts no older than every. A clock that was set back makes them old.
+// current are facts no older than every, by the clock that nobody sets: both times
+// are of this process.
 func (f *factsCollector) current() Facts {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if since := time.Since(f.at); f.at.IsZero() || since >= f.every || since < 0 {
+	if since := time.Since(f.at); f.at.IsZero() || since >= f.every {
 		f.facts, f.at = f.read(), time.Now()
 	}
 	return f.facts

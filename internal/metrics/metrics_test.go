@@ -68,6 +68,22 @@ func TestHandler_ShowsWhatWasCounted(t *testing.T) {
 	)
 }
 
+// A clock that was ahead leaves times to come: an age is never less than nothing.
+func TestHandler_AgesOfTimesToCome(t *testing.T) {
+	ahead := time.Now().AddDate(10, 0, 0)
+	facts := metrics.Facts{
+		Sources:   map[string]time.Time{"bots": ahead},
+		Schedules: map[string]metrics.Schedule{"schedule-1": {Name: "nightly", LastSuccess: ahead}},
+		Verified:  ahead,
+	}
+	m := metrics.New(metrics.Options{Every: time.Minute, Read: func() metrics.Facts { return facts }})
+	want(t, shown(t, m),
+		`backupd_source_last_success_age_seconds{source="bots"} 0`,
+		`backupd_schedule_last_success_age_seconds{name="nightly",schedule="schedule-1"} 0`,
+		`backupd_verification_oldest_age_seconds 0`,
+	)
+}
+
 // An age grows between two looks although the facts behind it are not read again, and what is gone is not shown.
 func TestHandler_ComputesAgesAtEachLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
