@@ -72,6 +72,16 @@ func newHouse(t testing.TB) *house {
 	return h
 }
 
+// inMemory has the house of a test in memory where it can be: one that makes many
+// backups and is about no disk need not wait for it.
+func inMemory(t *testing.T) *testing.T {
+	t.Helper()
+	if _, err := os.Stat("/dev/shm"); err == nil {
+		t.Setenv("TMPDIR", "/dev/shm")
+	}
+	return t
+}
+
 func (h *house) at(name string) string { return filepath.Join(h.dir, name) }
 
 func (h *house) write(t testing.TB, name, data string) {

@@ -36,7 +36,7 @@ func TestSchedule_ThatChangesWhileItsRunWaits(t *testing.T) {
 		}, true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			h := newHouse(t)
+			h := newHouse(inMemory(t))
 			l := h.still(t)
 			s, err := l.CreateSchedule(t.Context(), job.ScheduleChange{Cron: ptr("@hourly"), Type: ptr("full"), RetentionDays: ptr(3)}, admin)
 			must(t, err)
@@ -83,7 +83,7 @@ func TestSchedule_ThatChangesWhileItsRunWaits(t *testing.T) {
 
 // A run that waits of a schedule that is gone is cancelled like any other.
 func TestSchedule_DeletedWhileItsRunWaitsAndCancelled(t *testing.T) {
-	h := newHouse(t)
+	h := newHouse(inMemory(t))
 	l := h.still(t)
 	s, err := l.CreateSchedule(t.Context(), job.ScheduleChange{Cron: ptr("@hourly")}, admin)
 	must(t, err)
@@ -105,7 +105,7 @@ func TestSchedule_DeletedWhileItsRunWaitsAndCancelled(t *testing.T) {
 // while it waits to go on, and while it does. It is over then, in the next life
 // too.
 func TestCancel_WhileABackupGoesOn(t *testing.T) {
-	h := newHouse(t)
+	h := newHouse(inMemory(t))
 	l := h.start(t, h.gate)
 	runs, waits := l.create(t), l.create(t)
 	h.atGate(t)
@@ -154,7 +154,7 @@ func TestCancel_WhileABackupGoesOn(t *testing.T) {
 // One target takes one restore: of many that are asked for in the same moment one
 // is taken, and the others are told which.
 func TestRestore_ManyAtOnceToOneTarget(t *testing.T) {
-	h := newHouse(t)
+	h := newHouse(inMemory(t))
 	l := h.start(t)
 	b := l.made(t)
 	l.stop()
@@ -200,7 +200,7 @@ func TestRestore_ManyAtOnceToOneTarget(t *testing.T) {
 // A running backup leans on its base. When that is deleted, and space reclaimed,
 // the running one is complete all the same; the house checks the repository.
 func TestDelete_OfTheBaseOfARunningBackup(t *testing.T) {
-	h := newHouse(t)
+	h := newHouse(inMemory(t))
 	h.fill(t, "bots/one/kept.bin", 600_000)
 	l := h.start(t, h.gate)
 	h.openGate(t)
