@@ -13,6 +13,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -46,6 +47,12 @@ func run() int {
 	raiseFileLimit()
 	leaveNoCore()
 	debug.SetGCPercent(gcPercent)
+	stopProfile, err := profile()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "profile:", err)
+		return exitFailed
+	}
+	defer stopProfile()
 	ctx, stop := interruptible(context.Background())
 	defer stop()
 	p := &program{

@@ -24,6 +24,7 @@ const (
 type item struct {
 	place repo.Place
 	order int32 // in the plan
+	group int32 // order of the first item of the same block
 	size  uint32
 	off   int64 // in the content of the file: without the holes
 	file  *file
@@ -69,6 +70,16 @@ func (pl *plan) flush() error {
 			return cmp.Compare(a.place.Block, b.place.Block)
 		}
 		return cmp.Compare(a.order, b.order)
+	})
+	for i := range w.items {
+		it := &w.items[i]
+		it.group = it.order
+		if i > 0 && it.place.Pack == w.items[i-1].place.Pack && it.place.Block == w.items[i-1].place.Block {
+			it.group = w.items[i-1].group
+		}
+	}
+	slices.SortFunc(w.items, func(a, b item) int {
+		return cmp.Or(cmp.Compare(a.group, b.group), cmp.Compare(a.order, b.order))
 	})
 	var tasks []task
 	for rest := w.plain; len(rest) > 0; {
