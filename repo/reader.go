@@ -457,6 +457,22 @@ func (rd *Reader) Locate(ctx context.Context, id crypto.ID) (Place, error) {
 	return Place{}, err
 }
 
+// Depth says how deep the block lies that a data chunk is decoded from; beyond
+// MaxDepth when no pack that can be read holds the chunk.
+func (rd *Reader) Depth(ctx context.Context, id crypto.ID) uint8 {
+	var buf [4]spot
+	spots, _ := rd.candidates(ctx, kindData, &id, anyDepth, buf[:0])
+	if len(spots) == 0 {
+		return anyDepth
+	}
+	e, err := rd.pack(ctx, spots[0].pack)
+	if err != nil {
+		return anyDepth
+	}
+	defer rd.packs.release(e)
+	return e.val.trailer.blocks[spots[0].block].depth
+}
+
 // OpenBlock decodes the block of a place. Its bytes stay valid until Release.
 func (rd *Reader) OpenBlock(ctx context.Context, p Place) (*Block, error) {
 	var req request

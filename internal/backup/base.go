@@ -19,9 +19,7 @@ type base struct {
 	root     *repo.Entry
 	before   source.Time // files changed since may have been read too early
 
-	// deltas is the root of the version that large files are written as deltas
-	// against; see deltaRoot.
-	deltas *repo.Entry
+	deltas versions // of large files
 }
 
 // racyMargin is how much older than the run that read it a file's change time
@@ -66,7 +64,7 @@ func findBase(ctx context.Context, r *repo.Repo, o *Options, p *repo.Part, now t
 		}
 		at := part.StartedAt.Add(-racyMargin)
 		b := &base{snapshot: s, part: part, root: root, before: source.Time{Sec: at.Unix(), Nsec: uint32(at.Nanosecond())}}
-		b.deltas = deltaRoot(r, snaps[:i], b, p, o.Host)
+		b.deltas = findVersions(r, snaps[:i], b, p, o.Host)
 		if !part.StartedAt.After(now) {
 			return b, notes
 		}
@@ -81,34 +79,6 @@ func findBase(ctx context.Context, r *repo.Repo, o *Options, p *repo.Part, now t
 		return ahead, notes
 	}
 	return &base{}, notes
-}
-
-// maxSkip bounds how many versions back a skip-delta reaches: a version too
-// old has too little in common.
-const maxSkip = 16
-
-// deltaRoot chooses the version whose chunks make dictionaries, as Subversion's
-// skip-deltas do: the one whose number is the new one's with its lowest bit
-// cleared, so that the depth of deltas grows with the logarithm of the number
-// of versions instead of one a version. Where that version is gone, the
-// nearest one after it serves; that is the base itself at the latest.
-func deltaRoot(r *repo.Repo, older []*repo.Snapshot, b *base, p *repo.Part, host string) *repo.Entry {
-	next := b.part.Generation + 1
-	want := max(next&(next-1), next-min(next, maxSkip))
-	best, at := b.root, b.part.Generation
-	for i := len(older) - 1; i >= 0 && at != want; i-- {
-		if older[i].Host != host {
-			continue
-		}
-		q := samePart(older[i], p)
-		if q == nil || q.Generation < want || q.Generation >= at {
-			continue
-		}
-		if root, err := r.Root(q); err == nil {
-			best, at = root, q.Generation
-		}
-	}
-	return best
 }
 
 // find looks a path up below a root.

@@ -184,64 +184,62 @@ func generations(t *testing.T, have ...uint64) (snaps []*repo.Snapshot, part *re
 	return snaps, &repo.Part{Source: "s", Kind: "files"}
 }
 
-func TestDeltaRoot_ClearsTheLowestBit(t *testing.T) {
-	upTo := func(n uint64) (all []uint64) {
-		for g := range n {
-			all = append(all, g)
-		}
-		return all
+func upTo(n uint64) (all []uint64) {
+	for g := range n {
+		all = append(all, g)
 	}
+	return all
+}
+
+func TestVersions_ClearTheLowestDigits(t *testing.T) {
+	const thin = backup.ThinDepth
 	for _, c := range []struct {
-		have []uint64 // the last one is the base; the new version is one after it
-		want uint32
+		have  []uint64 // the last one is the base; the new version is one after it
+		want  []uint32
+		below uint8
 	}{
-		{upTo(1), 0},              // 1 → 0
-		{upTo(2), 0},              // 2 → 0
-		{upTo(3), 2},              // 3 → 2
-		{upTo(4), 0},              // 4 → 0
-		{upTo(6), 4},              // 6 → 4
-		{upTo(8), 0},              // 8 → 0
-		{upTo(12), 8},             // 12 → 8
-		{upTo(16), 0},             // 16 → 0, sixteen back
-		{upTo(32), 16},            // 32 → 0 would be too far
-		{upTo(48), 32},            //
-		{[]uint64{1, 2, 3}, 1},    // 0 is gone: the nearest after it
-		{[]uint64{0, 3}, 0},       //
-		{[]uint64{3}, 3},          // only the base is left
-		{[]uint64{0, 5}, 5},       // 6 → 4 is gone, 0 lies too far back
-		{[]uint64{0, 2, 2, 2}, 2}, // differentials share a generation
+		{upTo(1), []uint32{0}, 1},              // 1 → 0
+		{upTo(2), []uint32{0}, 1},              // 2 → 0
+		{upTo(4), []uint32{0}, 1},              // 10 → 0
+		{upTo(5), []uint32{4, 0}, 2},           // 11 → 10 → 0
+		{upTo(31), []uint32{28, 16, 0}, 3},     // 133 → 130 → 100 → 0
+		{upTo(32), []uint32{0}, 1},             // 200 → 0
+		{upTo(64), nil, 0},                     // 1000 begins anew
+		{upTo(65), []uint32{64}, 1},            // 1001 → 1000, and no further
+		{upTo(85), []uint32{84, 80, 64}, 3},    //
+		{[]uint64{1, 2, 3}, []uint32{1}, thin}, // 0 is gone: the nearest after it
+		{[]uint64{0, 3}, []uint32{0}, 1},
+		{[]uint64{3}, []uint32{3}, thin},                         // only the base is left
+		{[]uint64{0, 5}, []uint32{5, 0}, thin},                   // 6 → 4 is gone
+		{[]uint64{16, 30}, []uint32{30, 16}, thin},               // 31 → 28, 0 are gone
+		{[]uint64{28, 30}, []uint32{28}, 3},                      // … 16 and 0
+		{[]uint64{0, 2, 2, 2}, []uint32{0}, 1},                   // differentials share a generation
+		{[]uint64{0, 1, 2, 3, 4, 1, 2, 3, 4}, []uint32{4, 0}, 2}, // what came after the full one forks
 	} {
 		snaps, part := generations(t, c.have...)
 		last := len(snaps) - 1
-		if got := backup.DeltaGeneration(snaps[:last], snaps[last], part, "h"); got != c.want {
-			t.Errorf("with %v: got %d, want %d", c.have, got, c.want)
+		got, below := backup.Versions(snaps[:last], snaps[last], part, "h")
+		if !slices.Equal(got, c.want) || below != c.below {
+			t.Errorf("with %v: got %d below %d, want %d below %d", c.have, got, below, c.want, c.below)
 		}
-		if got := backup.DeltaGeneration(snaps[:last], snaps[last], part, "another host"); uint64(got) != c.have[last] {
+		if got, _ := backup.Versions(snaps[:last], snaps[last], part, "another host"); c.want != nil && !slices.Equal(got, []uint32{uint32(c.have[last])}) {
 			t.Errorf("with %v of another host: got %d, want the base", c.have, got)
 		}
 	}
 }
 
-func TestDeltaRoot_DepthGrowsWithTheLogarithm(t *testing.T) {
+func TestVersions_LieThreeDeepHoweverManyThereAre(t *testing.T) {
 	depth := []int{0}
-	for n := uint64(1); n < 1000; n++ {
-		var have []uint64
-		for g := n - min(n, 2*backup.MaxSkip); g < n; g++ {
-			have = append(have, g)
-		}
-		snaps, part := generations(t, have...)
+	for n := uint64(1); n < 400; n++ {
+		snaps, part := generations(t, upTo(n)...)
 		last := len(snaps) - 1
-		from := uint64(backup.DeltaGeneration(snaps[:last], snaps[last], part, "h"))
-		if from >= n || n-from > backup.MaxSkip {
-			t.Fatalf("version %d leans on %d", n, from)
+		from, below := backup.Versions(snaps[:last], snaps[last], part, "h")
+		deepest := 0
+		for _, v := range from {
+			deepest = max(deepest, depth[v]+1)
 		}
-		depth = append(depth, depth[from]+1)
-	}
-	// Beyond sixteen versions it is one more for every sixteen; the format's
-	// limit then has a block stored plain.
-	for n, d := range depth[:256] {
-		if d > 4+n/backup.MaxSkip {
-			t.Errorf("version %d lies %d deep", n, d)
+		if depth = append(depth, deepest); deepest > 3 || deepest > int(below) {
+			t.Errorf("version %d leans on %d and lies %d deep, below %d", n, from, deepest, below)
 		}
 	}
 }

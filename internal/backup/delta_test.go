@@ -7,6 +7,7 @@ import (
 
 	"github.com/generalbots/backupd/internal/backup"
 	"github.com/generalbots/backupd/internal/store"
+	"github.com/generalbots/backupd/repo"
 )
 
 func TestRun_StoresLittleMoreThanTheChangedRows(t *testing.T) {
@@ -28,6 +29,9 @@ func TestRun_StoresLittleMoreThanTheChangedRows(t *testing.T) {
 	dump = rewrite(dump, rng, 0.01)
 	if got := store(dump); got > first/20 {
 		t.Errorf("1 %% of the rows rewritten: got %d bytes, the first version took %d", got, first)
+	}
+	if got := store(rewrite(dump, rng, 0.16)); got > first/4 {
+		t.Errorf("16 %% of the rows rewritten: got %d bytes, the first version took %d", got, first)
 	}
 	dump = append(rows(rng, 300_000), dump...)
 	if got := store(dump); got > first/20 {
@@ -58,6 +62,25 @@ func TestRun_SmallFilesAreDeltasToo(t *testing.T) {
 	}
 }
 
+// deepest is the depth of the deepest chunk of a file.
+func deepest(t *testing.T, r *repo.Repo, s *repo.Snapshot, name string) (depth uint8) {
+	t.Helper()
+	root, err := r.Root(&s.Parts[0])
+	must(t, err)
+	raw, _, err := r.Reader().Dir(root.Dir).Find(t.Context(), name)
+	must(t, err)
+	var e repo.Entry
+	must(t, raw.Entry(&e))
+	for cr := r.Reader().Content(&e.Content); ; {
+		ref, ok, err := cr.Next(t.Context())
+		must(t, err)
+		if !ok {
+			return depth
+		}
+		depth = max(depth, r.Reader().Depth(t.Context(), ref.ID))
+	}
+}
+
 func TestRun_ManyVersionsAllComeBack(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 4))
 	dir := t.TempDir()
@@ -81,5 +104,13 @@ func TestRun_ManyVersionsAllComeBack(t *testing.T) {
 		if got := v.read(t, &s.Manifest)["dump.sql"]; !bytes.Equal(got.data, versions[i]) {
 			t.Errorf("version %d came back with other bytes", i)
 		}
+	}
+	r = v.open(t)
+	defer r.Close()
+	if depth := deepest(t, r, snaps[19], "dump.sql"); depth > 2 { // 19 is 103 in base four
+		t.Errorf("version 19 lies %d deep, want 2 at most", depth)
+	}
+	if depth := deepest(t, r, snaps[16], "dump.sql"); depth != 1 {
+		t.Errorf("version 16 lies %d deep, want 1", depth)
 	}
 }

@@ -10,7 +10,7 @@ const (
 	LargeFile  = largeFile
 	Margin     = margin
 	NearEnough = nearEnough
-	MaxSkip    = maxSkip
+	ThinDepth  = thinDepth
 )
 
 // Reference is a base version's chunk list.
@@ -18,34 +18,35 @@ type Reference = reference
 
 // ReferenceOf makes one of a list.
 func ReferenceOf(refs []repo.Ref) *Reference {
-	g := &reference{refs: refs, byID: make(map[crypto.ID]int)}
+	g := &reference{refs: refs, below: 1, depthOf: func(crypto.ID) uint8 { return 0 }}
 	var off int64
-	for i, r := range refs {
+	for _, r := range refs {
 		g.offs = append(g.offs, off)
 		off += int64(r.Len)
-		at := i
-		if _, twice := g.byID[r.ID]; twice {
-			at = several
-		}
-		g.byID[r.ID] = at
 	}
 	g.offs = append(g.offs, off)
+	g.index()
 	return g
 }
 
 // Like is what the new chunk r at off is compared with.
-func (g *Reference) Like(off int64, r repo.Ref) []repo.Ref { return g.like(off, r) }
+func (g *Reference) Like(off int64, r repo.Ref) []repo.Ref { return references{g}.like(off, r) }
 
 // Drift is old offset minus new offset as far as is known.
 func (g *Reference) Drift() int64 { return g.drift }
 
-// DeltaGeneration returns the generation of the version that deltas of a run
-// on the base are made against. Roots tell their generation by their uid.
-func DeltaGeneration(older []*repo.Snapshot, of *repo.Snapshot, part *repo.Part, host string) uint32 {
+// Versions returns the generations of the versions that deltas of a run on the
+// base are made against, and the depth they stay below. Roots tell their
+// generation by their uid.
+func Versions(older []*repo.Snapshot, of *repo.Snapshot, part *repo.Part, host string) (generations []uint32, below uint8) {
 	var r *repo.Repo
 	root, err := r.Root(&of.Parts[0])
 	if err != nil {
 		panic(err)
 	}
-	return deltaRoot(r, older, &base{part: &of.Parts[0], root: root}, part, host).UID
+	v := findVersions(r, older, &base{part: &of.Parts[0], root: root}, part, host)
+	for _, root := range v.roots {
+		generations = append(generations, root.UID)
+	}
+	return generations, v.below
 }

@@ -86,7 +86,7 @@ func (x *run) cutLarge(l *largeRead, it *item, f source.File) error {
 	if err != nil {
 		return &sourceError{err}
 	}
-	ref := x.reference(it)
+	old := x.references(it)
 	names := x.w.NewIdentifier()
 	var off int64
 	seg := x.newSegment()
@@ -107,8 +107,8 @@ func (x *run) cutLarge(l *largeRead, it *item, f source.File) error {
 				break
 			}
 			r := names.Ref(seg.buf[used : used+n])
-			if ref != nil {
-				seg.like = append(seg.like, ref.like(off, r)...)
+			if old != nil {
+				seg.like = append(seg.like, old.like(off, r)...)
 			}
 			used += n
 			off += int64(n)

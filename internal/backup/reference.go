@@ -1,7 +1,9 @@
 package backup
 
 import (
-	"context"
+	"bytes"
+	"encoding/binary"
+	"math"
 	"sort"
 
 	"github.com/generalbots/backupd/crypto"
@@ -16,17 +18,24 @@ import (
 // the drift exactly. Between unchanged chunks it is followed by chunk lengths:
 // a small edit leaves the boundaries around it, so a new chunk whose ends lie
 // near those of an old one, and whose length is nearly the same, is that chunk
-// edited. Lengths are as good as random, so a false match is rare and costs
-// one poor dictionary. Where something was inserted and no unchanged chunk shows
-// how much, the lengths of three chunks in a row do.
+// edited. How near depends on how long the place was not seen: in sixteen days
+// of edits a chunk in thirty has the length of a neighbour of its like, and
+// each that is taken for it misplaces those that follow. Further away the
+// chunk before must fit too, and where the place is lost, as behind an
+// insertion with no unchanged chunk in it, four in a row.
 type reference struct {
 	refs  []repo.Ref
-	offs  []int64           // of each chunk, and the end
-	byID  map[crypto.ID]int // where it first stands; several for one that stands more than once
-	drift int64             // old offset minus new offset
+	offs  []int64          // of each chunk, and the end
+	byID  map[uint64]int32 // by the first bytes of an id where it stands; several for one that stands more than once
+	drift int64            // old offset minus new offset
+	lost  int64            // new chunks since the place was seen last
 	buf   []repo.Ref
 
-	last  [2]int64        // lengths of the two new chunks before
+	below   uint8   // only chunks that lie less deep are taken
+	depths  []uint8 // of each chunk, once it was asked for
+	depthOf func(crypto.ID) uint8
+
+	last  [3]int64        // lengths of the new chunks before, the latest first
 	byLen map[int64][]int // chunks by length, in steps of lengthStep; made when the place is lost
 }
 
@@ -36,51 +45,90 @@ const (
 	maxReference = 1 << 17
 	// margin is how much more of the old version is taken on either side.
 	margin = 16 << 10
-	// nearEnough is how far from the expected place an edited chunk may
-	// begin, sameLength how much its length may differ.
-	nearEnough = 48 << 10
+	// sameLength is how much the length of an edited chunk may differ,
+	// certain how far from the expected place it may begin, and perChunk how
+	// much further for each chunk that gave no place before it. Up to
+	// nearEnough the chunk before it must fit too.
 	sameLength = 1 << 10
-	// lengthStep is how much the lengths of three edited chunks in a row may
-	// differ to find the place again once it is lost. Three at random agree
-	// about once in 10^8.
+	certain    = 3 << 10
+	perChunk   = 1 << 10
+	nearEnough = 48 << 10
+	// lengthStep is how much the lengths of four edited chunks in a row may
+	// differ to find the place again once lostAfter chunks gave none. Four at
+	// random agree about once in 10^8.
 	lengthStep = 128
+	lostAfter  = 3
 	// maxCrowd bounds how many chunks of about one length are looked at.
 	maxCrowd = 1 << 10
 )
+
+// references are versions of one file, the one to try first ahead.
+type references []*reference
 
 // skipDeltas is the size from which a file is looked up in base.deltas. The
 // smaller ones take their base: for them a version stored plain now and then
 // costs less than the look-ups.
 const skipDeltas = 1 << 20
 
-// reference returns the version an item's new chunks are compared with; nil
-// when there is none.
-func (x *run) reference(it *item) *reference {
+// unknownDepth stands in reference.depths for what was not asked for.
+const unknownDepth = math.MaxUint8
+
+// references returns the versions an item's new chunks are compared with.
+func (x *run) references(it *item) (rs references) {
 	if !it.hasBase {
 		return nil
 	}
-	if it.entry.Size >= skipDeltas && x.base.deltas != x.base.root {
-		if raw, ok := find(x.ctx, x.repo, x.base.deltas, it.path()); ok {
-			if g := newReference(x.ctx, x.repo, &raw); g != nil {
-				return g
-			}
+	if it.entry.Size < skipDeltas {
+		return rs.with(x.newReference(&it.base, thinDepth))
+	}
+	for _, root := range x.base.deltas.roots {
+		if root == x.base.root {
+			rs = rs.with(x.newReference(&it.base, x.base.deltas.below))
+		} else if raw, ok := find(x.ctx, x.repo, root, it.path()); ok {
+			rs = rs.with(x.newReference(&raw, x.base.deltas.below))
 		}
 	}
-	return newReference(x.ctx, x.repo, &it.base)
+	return rs
+}
+
+func (rs references) with(g *reference) references {
+	if g == nil {
+		return rs
+	}
+	return append(rs, g)
+}
+
+// like returns the chunks that an old version had in the place of the new
+// chunk at off: of the first version where they lie no deeper than is allowed.
+// The result is valid until the next call. For a chunk that an old version has
+// too there are none: it is stored already.
+func (rs references) like(off int64, ref repo.Ref) (like []repo.Ref) {
+	known := false
+	for _, g := range rs {
+		at, here := g.follow(off, ref)
+		if known = known || here; known || len(like) > 0 {
+			continue
+		}
+		like = g.around(at, int64(ref.Len))
+	}
+	if known {
+		return nil
+	}
+	return like
 }
 
 // newReference reads the chunk list of a base version; nil when there is none
 // worth having. A list that can not be read costs the delta, not the backup.
-func newReference(ctx context.Context, r *repo.Repo, base *repo.RawEntry) *reference {
+func (x *run) newReference(base *repo.RawEntry, below uint8) *reference {
 	var e repo.Entry
 	if base.Type() != repo.TypeRegular || base.Size() == 0 || base.Entry(&e) != nil || e.Content.Chunks == 0 {
 		return nil
 	}
-	g := &reference{}
-	cr := r.Reader().Content(&e.Content)
+	g := &reference{below: below, depthOf: func(id crypto.ID) uint8 { return x.repo.Reader().Depth(x.ctx, id) }}
+	cr := x.repo.Reader().Content(&e.Content)
 	var off int64
 	for len(g.refs) < maxReference {
-		ref, ok, err := cr.Next(ctx)
+		ref, ok, err := cr.Next(x.ctx)
 		if err != nil {
 			return nil
 		}
@@ -93,16 +141,22 @@ func newReference(ctx context.Context, r *repo.Repo, base *repo.RawEntry) *refer
 	}
 	g.offs = append(g.offs, off)
 	if len(g.refs) > 4 {
-		g.byID = make(map[crypto.ID]int, len(g.refs))
-		for i := range g.refs {
-			at := i
-			if _, twice := g.byID[g.refs[i].ID]; twice {
-				at = several
-			}
-			g.byID[g.refs[i].ID] = at
-		}
+		g.index()
 	}
 	return g
+}
+
+// index makes byID. Eight bytes of an id are as good as all of them to find
+// it, and a quarter of the memory.
+func (g *reference) index() {
+	g.byID = make(map[uint64]int32, len(g.refs))
+	for i := range g.refs {
+		at, key := int32(i), binary.LittleEndian.Uint64(g.refs[i].ID[:])
+		if _, twice := g.byID[key]; twice {
+			at = several
+		}
+		g.byID[key] = at
+	}
 }
 
 const several = -1
@@ -120,8 +174,8 @@ func (g *reference) find(id crypto.ID, i int) (int, bool) {
 		return best, true
 	}
 	if g.byID != nil {
-		at, ok := g.byID[id]
-		return at, ok
+		at, ok := g.byID[binary.LittleEndian.Uint64(id[:])]
+		return int(at), ok && (at == several || g.refs[at].ID == id)
 	}
 	for j := range g.refs {
 		if g.refs[j].ID == id {
@@ -131,48 +185,73 @@ func (g *reference) find(id crypto.ID, i int) (int, bool) {
 	return 0, false
 }
 
-// like returns the chunks the old version had in the place of the new chunk
-// at off. The result is valid until the next call. For a chunk the old version
-// has too there are none: it is stored already.
-func (g *reference) like(off int64, ref repo.Ref) []repo.Ref {
+// follow returns where the old version had what the new chunk at off became,
+// and whether it has that very chunk.
+func (g *reference) follow(off int64, ref repo.Ref) (at int64, here bool) {
 	n := int64(ref.Len)
-	defer func() { g.last = [2]int64{g.last[1], n} }()
-	at := off + g.drift
+	defer func() { g.last = [3]int64{n, g.last[0], g.last[1]} }()
+	at = off + g.drift
 	// The old chunk that begins nearest to where this one is expected.
 	i := sort.Search(len(g.refs), func(i int) bool { return g.offs[i] >= at })
 	if j, ok := g.find(ref.ID, i); ok {
 		// What stands all over the file, as zeros do, tells nothing of the place.
 		if j != several {
 			g.drift = g.offs[j] - off
+			g.lost = 0
 		}
-		return nil
+		return at, true
 	}
 	best, bestDiff := -1, int64(nearEnough)
+	sure := certain + g.lost*perChunk
 	for j := max(0, i-2); j < min(len(g.refs), i+2); j++ {
 		if abs(int64(g.refs[j].Len)-n) > sameLength {
 			continue
 		}
-		if d := abs(g.offs[j] - at); d < bestDiff {
+		d := abs(g.offs[j] - at)
+		if d > sure && (j == 0 || abs(int64(g.refs[j-1].Len)-g.last[0]) > sameLength) {
+			continue
+		}
+		if d < bestDiff {
 			best, bestDiff = j, d
 		}
 	}
-	if best < 0 {
+	if best < 0 && g.lost >= lostAfter {
 		best = g.search(n)
 	}
 	if best >= 0 {
 		g.drift = g.offs[best] - off
 		at = g.offs[best]
+		g.lost = 0
+	} else {
+		g.lost++
 	}
-	lo := sort.Search(len(g.refs), func(i int) bool { return g.offs[i+1] > at-margin })
+	return at, false
+}
+
+// around returns the chunks from at for n bytes and a margin on either side.
+// Those of the margins are left out where they lie too deep; where one of the
+// others does there are none.
+func (g *reference) around(at, n int64) []repo.Ref {
+	if g.depths == nil {
+		g.depths = bytes.Repeat([]byte{unknownDepth}, len(g.refs))
+	}
 	g.buf = g.buf[:0]
+	lo := sort.Search(len(g.refs), func(i int) bool { return g.offs[i+1] > at-margin })
 	for j := lo; j < len(g.refs) && g.offs[j] < at+n+margin; j++ {
-		g.buf = append(g.buf, g.refs[j])
+		if g.depths[j] == unknownDepth {
+			g.depths[j] = g.depthOf(g.refs[j].ID)
+		}
+		if g.depths[j] < g.below {
+			g.buf = append(g.buf, g.refs[j])
+		} else if min(g.offs[j+1], at+n)-max(g.offs[j], at) > margin {
+			return nil
+		}
 	}
 	return g.buf
 }
 
 // search looks all over the old version for the only chunk that has about the
-// length n and comes after two that have about the lengths of the last two; -1
+// length n and comes after three that have about the lengths of the last three; -1
 // when there is none, or more than one.
 func (g *reference) search(n int64) int {
 	if g.byLen == nil {
@@ -188,7 +267,7 @@ func (g *reference) search(n int64) int {
 			return -1 // such as the greatest length there is
 		}
 		for _, j := range g.byLen[step] {
-			if j < 2 || !g.about(j, n) || !g.about(j-1, g.last[1]) || !g.about(j-2, g.last[0]) {
+			if j < 3 || !g.about(j, n) || !g.about(j-1, g.last[0]) || !g.about(j-2, g.last[1]) || !g.about(j-3, g.last[2]) {
 				continue
 			}
 			if found >= 0 {

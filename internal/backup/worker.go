@@ -220,7 +220,7 @@ func (wk *worker) read(it *item, f source.File) error {
 	if err != nil {
 		return &sourceError{err}
 	}
-	ref := wk.reference(it)
+	old := wk.references(it)
 	var off int64
 	have := 0
 	for eof := false; !eof || have > 0; {
@@ -243,8 +243,8 @@ func (wk *worker) read(it *item, f source.File) error {
 			chunk := wk.buf[used : used+n]
 			r := wk.lane.Ref(chunk)
 			var like []repo.Ref
-			if ref != nil {
-				like = ref.like(off, r)
+			if old != nil {
+				like = old.like(off, r)
 			}
 			if err := wk.put(chunk, r, like); err != nil {
 				return err
