@@ -104,10 +104,11 @@ type Index struct {
 	broken  error  // the first failed write; nothing is written after it
 	batch   *batch
 
-	// mu guards closed and the two maps. Readers hold it over the whole look-up, so that Close does
+	// mu guards closed, the filter and the two maps. Readers hold it over the whole look-up, so that Close does
 	// not unmap what they read.
 	mu      sync.RWMutex
 	closed  bool
+	all     *filter                  // of every id there is an entry for; nil when they are not known
 	numbers map[crypto.PackID]uint32 // packs with a record
 	packs   map[uint32]crypto.PackID // the same, the other way round
 }
@@ -199,6 +200,9 @@ func (x *Index) start(repo crypto.RepoID) error {
 	}
 	if err == nil {
 		err = x.load()
+	}
+	if err == nil && prior.phase == phaseNew {
+		x.all = &filter{left: filterRoom}
 	}
 	if err == nil {
 		err = x.lostWrites()

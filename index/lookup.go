@@ -21,6 +21,10 @@ func (x *Index) Lookup(id crypto.ID) (Place, bool, error) {
 	if x.closed {
 		return Place{}, false, closedError(x.dir)
 	}
+	if x.all != nil && !x.all.may(&id) {
+		x.misses.add(&id)
+		return Place{}, false, nil
+	}
 	p, ok, err := x.find(s, &id)
 	if !ok && err == nil {
 		x.misses.add(&id)

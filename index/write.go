@@ -71,6 +71,9 @@ func (x *Index) AddPack(pack crypto.PackID, entries []Entry) error {
 	x.packs[number] = pack
 	for i := range entries {
 		x.misses.drop(&entries[i].ID)
+		if x.all != nil && !x.all.add(&entries[i].ID) {
+			x.all = nil
+		}
 	}
 	return nil
 }

@@ -59,6 +59,7 @@ type worker struct {
 	*run
 	lane *repo.Lane
 	buf  []byte
+	was  repo.Entry // of kept
 }
 
 // item examines what the scan did not find unchanged.
@@ -220,7 +221,9 @@ func (wk *worker) read(it *item, f source.File) error {
 	if err != nil {
 		return &sourceError{err}
 	}
-	old := wk.references(it)
+	kept := wk.kept(it)
+	var old references // looked up when the first chunk differs
+	looked := false
 	var off int64
 	have := 0
 	for eof := false; !eof || have > 0; {
@@ -242,21 +245,37 @@ func (wk *worker) read(it *item, f source.File) error {
 			}
 			chunk := wk.buf[used : used+n]
 			r := wk.lane.Ref(chunk)
-			var like []repo.Ref
-			if old != nil {
-				like = old.like(off, r)
+			used += n
+			if i := len(it.refs); i < len(kept) && kept[i] == r {
+				it.refs = append(it.refs, r)
+				off += int64(n)
+				continue
 			}
-			if err := wk.put(chunk, r, like); err != nil {
+			kept = nil
+			if !looked {
+				old, looked = wk.references(it), true
+			}
+			if err := wk.put(chunk, r, old.like(off, r)); err != nil {
 				return err
 			}
 			it.refs = append(it.refs, r)
-			used += n
 			off += int64(n)
 		}
 		have = copy(wk.buf, wk.buf[used:have])
 	}
 	st.finish(it, off)
 	return nil
+}
+
+// kept returns the chunks of the file in the base that are as good as stored,
+// so that as long as the file begins with them nobody is asked: the snapshot
+// takes over unchanged files unread on no other ground. A full backup asks for
+// every chunk, and so does one that may find some lost.
+func (wk *worker) kept(it *item) []repo.Ref {
+	if !it.hasBase || wk.fresh || wk.w.Distrusts() || it.base.Type() != repo.TypeRegular || it.base.Entry(&wk.was) != nil {
+		return nil
+	}
+	return wk.was.Content.Inline
 }
 
 func (wk *worker) put(chunk []byte, r repo.Ref, like []repo.Ref) error {
