@@ -33,12 +33,6 @@ func (i *Identifier) Ref(chunk []byte) Ref {
 	return Ref{ID: i.hasher.Sum(chunk), Len: uint32(len(chunk))}
 }
 
-// NewIdentifier returns an Identifier for data chunks, for a goroutine that
-// names what lanes then put.
-func (w *Writer) NewIdentifier() *Identifier {
-	return &Identifier{crypto.NewHasher(w.r.idKey(kindData))}
-}
-
 // openBlock collects chunks until there are enough for a block.
 type openBlock struct {
 	buf    []byte

@@ -9,21 +9,33 @@ import (
 )
 
 // largeRead is a large file being read by a goroutine of its own, which cuts
-// and names its chunks; the workers compress and seal them. The builder takes
-// the segments in order, so their number under way is bounded.
+// it; the workers name, compress and seal the chunks. The builder takes the
+// segments in order, so their number under way is bounded.
 type largeRead struct {
 	segments chan *segment // closed at the end
 	item     *item         // the reader's; the builder's once segments is closed
+
+	// What the chunks are compared with, and where in the file that is: of
+	// whose turn it is.
+	old references
+	off int64
 }
 
-// segment is a stretch of a large file: whole chunks, in order.
+// segment is a stretch of a large file: whole chunks, in order. The old
+// versions of the file are followed chunk by chunk, so the workers take turns
+// at that, each when its chunks have names. A segment comes to a worker after
+// the one before it did, so somebody always has the turn.
 type segment struct {
+	of   *largeRead
 	buf  []byte
 	ends []int
 	refs []repo.Ref
-	like []repo.Ref    // of all chunks, one after the other
-	upTo []int         // of each chunk the end of its like
-	done chan struct{} // closed when the chunks are put
+	like []repo.Ref // of all chunks, one after the other
+	upTo []int      // of each chunk the end of its like
+
+	turn   <-chan struct{} // closed when the segment before has its likes
+	passed chan struct{}   // closed when this one has
+	done   chan struct{}   // closed when the chunks are put
 }
 
 // startLarge begins to read a large file. It waits while too many are under
@@ -86,14 +98,16 @@ func (x *run) cutLarge(l *largeRead, it *item, f source.File) error {
 	if err != nil {
 		return &sourceError{err}
 	}
-	old := x.references(it)
-	names := x.w.NewIdentifier()
-	var off int64
-	seg := x.newSegment()
+	l.old = x.references(it)
+	turn := make(chan struct{})
+	close(turn)
+	seg := x.newSegment(l, turn)
+	var read int64
 	have := 0
 	for eof := false; ; {
 		n, err := st.fill(seg.buf[have:cap(seg.buf)])
 		have += n
+		read += int64(n)
 		x.prog.BytesRead.Add(int64(n))
 		if err == io.EOF {
 			eof = true
@@ -106,15 +120,10 @@ func (x *run) cutLarge(l *largeRead, it *item, f source.File) error {
 			if n == 0 {
 				break
 			}
-			r := names.Ref(seg.buf[used : used+n])
-			if old != nil {
-				seg.like = append(seg.like, old.like(off, r)...)
-			}
 			used += n
-			off += int64(n)
-			seg.ends, seg.refs, seg.upTo = append(seg.ends, used), append(seg.refs, r), append(seg.upTo, len(seg.like))
+			seg.ends = append(seg.ends, used)
 		}
-		next := x.newSegment()
+		next := x.newSegment(l, seg.passed)
 		have = copy(next.buf[:cap(next.buf)], seg.buf[used:have])
 		select {
 		case l.segments <- seg:
@@ -127,7 +136,7 @@ func (x *run) cutLarge(l *largeRead, it *item, f source.File) error {
 		seg = next
 		if eof {
 			x.bufs.Put(next)
-			st.finish(it, off)
+			st.finish(it, read)
 			return nil
 		}
 	}
@@ -137,24 +146,44 @@ func (x *run) cutLarge(l *largeRead, it *item, f source.File) error {
 // chunk that comes after it.
 func (x *run) segmentSize() int { return segmentBytes + x.maxChunk }
 
-func (x *run) newSegment() *segment {
+func (x *run) newSegment(l *largeRead, turn <-chan struct{}) *segment {
 	s, _ := x.bufs.Get().(*segment)
 	if s == nil {
 		s = &segment{buf: make([]byte, x.segmentSize())}
 	}
 	s.ends, s.refs, s.like, s.upTo = s.ends[:0], s.refs[:0], s.like[:0], s.upTo[:0]
-	s.done = make(chan struct{})
+	s.of, s.turn, s.passed, s.done = l, turn, make(chan struct{}), make(chan struct{})
 	return s
 }
 
-// segment puts the chunks of a segment.
+// segment names the chunks of a segment and puts them.
 func (wk *worker) segment(s *segment) error {
-	at, like := 0, 0
-	for i, end := range s.ends {
-		if err := wk.put(s.buf[at:end], s.refs[i], s.like[like:s.upTo[i]]); err != nil {
+	at := 0
+	for _, end := range s.ends {
+		s.refs = append(s.refs, wk.lane.Ref(s.buf[at:end]))
+		at = end
+	}
+	if len(s.of.old) > 0 {
+		if err := wk.wait(s.turn); err != nil {
 			return err
 		}
-		at, like = end, s.upTo[i]
+		for _, r := range s.refs {
+			s.like = append(s.like, s.of.old.like(s.of.off, r)...)
+			s.upTo = append(s.upTo, len(s.like))
+			s.of.off += int64(r.Len)
+		}
+		close(s.passed)
+	}
+	at, like := 0, 0
+	for i, end := range s.ends {
+		var of []repo.Ref
+		if len(s.of.old) > 0 {
+			of, like = s.like[like:s.upTo[i]], s.upTo[i]
+		}
+		if err := wk.put(s.buf[at:end], s.refs[i], of); err != nil {
+			return err
+		}
+		at = end
 	}
 	close(s.done)
 	return nil

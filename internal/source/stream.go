@@ -123,6 +123,8 @@ type streamFile struct {
 	full  chan streamPart
 	stop  chan struct{} // closed by Close
 	part  streamPart    // being handed out
+	whole []byte        // of which part is the rest
+	empty chan []byte   // buffers that were handed out
 	read  int64
 	over  bool
 
@@ -130,7 +132,8 @@ type streamFile struct {
 }
 
 func newStreamFile(ctx context.Context, e *Entry, in io.Reader) *streamFile {
-	f := &streamFile{entry: *e, ctx: ctx, full: make(chan streamPart, streamBuffers), stop: make(chan struct{}), pumped: make(chan struct{})}
+	f := &streamFile{entry: *e, ctx: ctx, full: make(chan streamPart, streamBuffers),
+		empty: make(chan []byte, streamBuffers), stop: make(chan struct{}), pumped: make(chan struct{})}
 	go f.pump(in)
 	return f
 }
@@ -138,7 +141,12 @@ func newStreamFile(ctx context.Context, e *Entry, in io.Reader) *streamFile {
 func (f *streamFile) pump(in io.Reader) {
 	defer close(f.pumped)
 	for size := streamFirst; ; size = streamBuffer {
-		b := make([]byte, size)
+		var b []byte
+		select {
+		case b = <-f.empty:
+		default:
+			b = make([]byte, size)
+		}
 		n, err := 0, error(nil)
 		for n < len(b) && err == nil { // not ReadFull, which has one error for its end and that of what is behind in
 			var m int
@@ -172,12 +180,19 @@ func (f *streamFile) Read(p []byte) (int, error) {
 		}
 		select {
 		case f.part = <-f.full:
+			f.whole = f.part.b
 		case <-f.ctx.Done():
 			return 0, context.Cause(f.ctx)
 		}
 	}
 	n := copy(p, f.part.b)
-	f.part.b = f.part.b[n:]
+	if f.part.b = f.part.b[n:]; len(f.part.b) == 0 && cap(f.whole) == streamBuffer {
+		select {
+		case f.empty <- f.whole[:streamBuffer]:
+		default:
+		}
+		f.whole = nil
+	}
 	f.read += int64(n)
 	return n, nil
 }
