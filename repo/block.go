@@ -18,6 +18,10 @@ const (
 	// storedAbove is the share of its size (1/storedAbove) a frame must save;
 	// below it the block is stored, which reads faster.
 	storedAbove = 32
+	// noiseAfter: so many blocks in a row that did not compress, and of the next
+	// ones a sample of noiseSample bytes is tried first.
+	noiseAfter  = 2
+	noiseSample = 16 << 10
 	// deltaPays: a delta frame above 1/deltaPays of its plaintext is weighed
 	// against a plain frame.
 	deltaPays = 16
@@ -32,6 +36,7 @@ type blockEncoder struct {
 	buf, alt     []byte
 	check        []byte
 	level        Level
+	noise        int // blocks in a row that did not compress
 }
 
 // Level says how hard plain blocks are compressed.
@@ -77,14 +82,29 @@ func (e *blockEncoder) plainAt(l Level, p []byte) (payload []byte, c codec, err 
 			return nil, 0, fmt.Errorf("zstd: %v", err)
 		}
 	}
-	e.buf = (*enc).EncodeAll(p, e.buf[:0])
-	if len(e.buf) >= len(p)-len(p)/storedAbove {
+	if e.noise >= noiseAfter && len(p) > noiseSample {
+		// Another place each time, so that a header in front hides nothing.
+		at := (len(p) - noiseSample) / 3 * (e.noise & 3)
+		if !e.pays(*enc, p[at:at+noiseSample]) {
+			e.noise++
+			return p, codecStored, nil
+		}
+	}
+	if !e.pays(*enc, p) {
+		e.noise++
 		return p, codecStored, nil
 	}
+	e.noise = 0
 	if err := e.verify(e.buf, p, nil); err != nil {
 		return nil, 0, err
 	}
 	return e.buf, codecZstd, nil
+}
+
+// pays compresses p into e.buf and tells whether that is worth it.
+func (e *blockEncoder) pays(enc *zstd.Encoder, p []byte) bool {
+	e.buf = enc.EncodeAll(p, e.buf[:0])
+	return len(e.buf) < len(p)-len(p)/storedAbove
 }
 
 // withDictionary compresses p against dict, or without it where that is about

@@ -88,6 +88,32 @@ func TestBlockEncoder_DecodesToWhatWentInForEveryCodec(t *testing.T) {
 	}
 }
 
+// After a stretch of noise what compresses again must be compressed again, wherever in a block it begins.
+func TestBlockEncoder_SeesTheEndOfNoise(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	e, err := newBlockEncoder(LevelFast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	noise := make([]byte, BlockSize)
+	for i := range noise {
+		noise[i] = byte(rng.Uint32())
+	}
+	text := textRows(rng, 4000)[:BlockSize]
+	for range 20 {
+		for range 5 {
+			if _, c, err := e.plain(noise); err != nil || c != codecStored {
+				t.Fatalf("noise: codec %v, %v", c, err)
+			}
+		}
+		for _, p := range [][]byte{text, text[:noiseSample/2]} {
+			if _, c, err := e.plain(p); err != nil || c != codecZstd {
+				t.Fatalf("text of %d bytes after noise: codec %v, %v", len(p), c, err)
+			}
+		}
+	}
+}
+
 func BenchmarkBlockEncode(b *testing.B) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	text := textRows(rng, 4000)[:BlockSize]

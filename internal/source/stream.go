@@ -26,14 +26,6 @@ type Stream struct {
 // StreamSize is the size of an entry whose true length is not known. It is above that of any file.
 const StreamSize = 1 << 62
 
-// streamBuffers are how many buffers of streamBuffer bytes are read ahead; the first one is smaller, as most objects of a bucket
-// fit into it.
-const (
-	streamBuffer  = 1 << 20
-	streamFirst   = 32 << 10
-	streamBuffers = 4
-)
-
 // errOnce says that what has gone through a pipe is gone.
 var errOnce = errors.New("a stream can be read only once")
 
@@ -110,91 +102,82 @@ func (s *Stream) Open(e *Entry) (File, error) {
 // Release is described at [Source]; nothing is held.
 func (s *Stream) Release(*Entry) {}
 
-type streamPart struct {
-	b   []byte
-	err error
-}
-
-// streamFile reads ahead in a goroutine of its own, so that a cancelled run need not wait for whoever writes the pipe. That
-// goroutine may outlive the file until the pipe gives it something or ends.
+// streamFile has the pipe read by a goroutine of its own, so that a cancelled run need not wait for whoever writes the pipe. That
+// goroutine may outlive the file until the pipe gives it something or ends. It reads straight into the buffer of who asks: what
+// comes out of a pipe is copied often enough.
 type streamFile struct {
 	entry Entry
 	ctx   context.Context
-	full  chan streamPart
-	stop  chan struct{} // closed by Close
-	part  streamPart    // being handed out
-	whole []byte        // of which part is the rest
-	empty chan []byte   // buffers that were handed out
+	asked chan []byte // closed by Close
+	got   chan streamPart
+	err   error // what the pipe ended with
 	read  int64
 	over  bool
 
-	pumped chan struct{} // closed when nobody reads ahead any more
+	pumped chan struct{} // closed when nobody reads the pipe any more
+}
+
+// streamPart is what came into the buffer that was asked with.
+type streamPart struct {
+	n   int
+	err error
 }
 
 func newStreamFile(ctx context.Context, e *Entry, in io.Reader) *streamFile {
-	f := &streamFile{entry: *e, ctx: ctx, full: make(chan streamPart, streamBuffers),
-		empty: make(chan []byte, streamBuffers), stop: make(chan struct{}), pumped: make(chan struct{})}
+	f := &streamFile{entry: *e, ctx: ctx, asked: make(chan []byte), got: make(chan streamPart, 1), pumped: make(chan struct{})}
 	go f.pump(in)
 	return f
 }
 
 func (f *streamFile) pump(in io.Reader) {
 	defer close(f.pumped)
-	for size := streamFirst; ; size = streamBuffer {
-		var b []byte
-		select {
-		case b = <-f.empty:
-		default:
-			b = make([]byte, size)
+	for p := range f.asked {
+		var part streamPart
+		for part.n < len(p) && part.err == nil { // not ReadFull, which has one error for its end and that of what is behind in
+			var n int
+			n, part.err = in.Read(p[part.n:])
+			part.n += n
 		}
-		n, err := 0, error(nil)
-		for n < len(b) && err == nil { // not ReadFull, which has one error for its end and that of what is behind in
-			var m int
-			m, err = in.Read(b[n:])
-			n += m
-		}
-		select {
-		case f.full <- streamPart{b[:n], err}:
-		case <-f.stop:
-			return
-		}
-		if err != nil {
-			return
-		}
+		f.got <- part
 	}
 }
 
-// Read hands out what the pipe gave. ErrBrokenOff when it ends with anything but its end, which is that the writer closes
-// it: that the writer failed does not show.
+// Read fills p with what the pipe gives. ErrBrokenOff when it ends with anything but its end, which is that the writer closes
+// it: that the writer failed does not show. When it returns the cause of the context nothing more may be done with p: the pipe
+// may still give something into it.
 func (f *streamFile) Read(p []byte) (int, error) {
-	if f.over {
+	switch {
+	case f.over:
 		return 0, fs.ErrClosed
+	case f.err != nil:
+		return 0, f.err
+	case len(p) == 0:
+		return 0, nil
 	}
-	for len(f.part.b) == 0 {
-		if f.part.err != nil {
-			f.entry.Size, f.entry.Blocks = f.read, (f.read+511)/512
-			if f.part.err != io.EOF {
-				return 0, fmt.Errorf("%w: %w", ErrBrokenOff, f.part.err)
-			}
-			return 0, io.EOF
-		}
-		select {
-		case f.part = <-f.full:
-			f.whole = f.part.b
-		case <-f.ctx.Done():
-			return 0, context.Cause(f.ctx)
-		}
+	select {
+	case f.asked <- p:
+	case <-f.ctx.Done():
+		return 0, context.Cause(f.ctx)
 	}
-	n := copy(p, f.part.b)
-	if f.part.b = f.part.b[n:]; len(f.part.b) == 0 && cap(f.whole) == streamBuffer {
-		select {
-		case f.empty <- f.whole[:streamBuffer]:
-		default:
-		}
-		f.whole = nil
+	var part streamPart
+	select {
+	case part = <-f.got:
+	case <-f.ctx.Done():
+		f.err = context.Cause(f.ctx)
+		return 0, f.err
 	}
-	f.read += int64(n)
-	return n, nil
+	f.read += int64(part.n)
+	switch {
+	case part.err == io.EOF:
+		f.err = io.EOF
+		f.entry.Size, f.entry.Blocks = f.read, (f.read+511)/512
+	case part.err != nil:
+		f.err = fmt.Errorf("%w: %w", ErrBrokenOff, part.err)
+	}
+	if part.n > 0 {
+		return part.n, nil
+	}
+	return 0, f.err
 }
 
 // ReadAt does not work on a pipe.
@@ -212,11 +195,11 @@ func (f *streamFile) Extents() ([]Extent, bool, error) { return nil, false, nil 
 // Details are none.
 func (f *streamFile) Details() (Details, error) { return Details{}, nil }
 
-// Close stops reading ahead.
+// Close ends the reading.
 func (f *streamFile) Close() error {
 	if !f.over {
 		f.over = true
-		close(f.stop)
+		close(f.asked)
 	}
 	return nil
 }
