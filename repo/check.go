@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -217,7 +218,7 @@ func (c *checker) listed(ctx context.Context) error {
 // tables loads both, so that dictionaries are found whichever pack they lie in.
 func (c *checker) tables(ctx context.Context) error {
 	for _, kind := range []packKind{kindTree, kindData} {
-		if err := c.r.loadTableThrough(ctx, kind, c.rd); err != nil {
+		if err := c.r.loadTableThrough(ctx, kind, c.rd, math.MaxInt); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -35,11 +36,12 @@ func (r *Repo) tableSpots(kind packKind) func(context.Context, *crypto.ID, []spo
 // read is left out with a warning: its chunks may have copies elsewhere, and
 // who needs one that has not gets the error then.
 func (r *Repo) loadTable(ctx context.Context, kind packKind) error {
-	return r.loadTableThrough(ctx, kind, r.reader)
+	return r.loadTableThrough(ctx, kind, r.reader, math.MaxInt)
 }
 
-// loadTableThrough is loadTable through the cache of a reader.
-func (r *Repo) loadTableThrough(ctx context.Context, kind packKind, rd *Reader) error {
+// loadTableThrough is loadTable through the cache of a reader. errManyChunks,
+// and nothing is loaded, when there are more chunks than most.
+func (r *Repo) loadTableThrough(ctx context.Context, kind packKind, rd *Reader, most int) error {
 	t := &r.tables[kind-1]
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -53,10 +55,17 @@ func (r *Repo) loadTableThrough(ctx context.Context, kind packKind, rd *Reader) 
 		}
 	}
 	err := rd.eachTrailer(ctx, fresh, func(number uint32, tr *trailer) error {
+		if t.places.count()+tr.chunkCount() > most {
+			return errManyChunks
+		}
 		t.places.addTrailer(number, tr)
 		t.entered[number] = true
 		return nil
 	})
+	if errors.Is(err, errManyChunks) {
+		t.places.clear()
+		clear(t.entered)
+	}
 	if err != nil {
 		return err
 	}
@@ -117,7 +126,10 @@ func (rd *Reader) eachTrailer(ctx context.Context, numbers []uint32, use func(nu
 		})
 	}
 	for _, n := range numbers {
-		if ctx.Err() != nil {
+		mu.Lock()
+		over := ctx.Err() != nil || firstErr != nil
+		mu.Unlock()
+		if over {
 			break
 		}
 		work <- n
@@ -130,15 +142,48 @@ func (rd *Reader) eachTrailer(ctx context.Context, numbers []uint32, use func(nu
 	return firstErr
 }
 
-// dataSpots finds a data chunk for reading.
+// dataSpots finds a data chunk for reading: through the index where a writer has it open, or where there are more chunks
+// than a table should hold; else, and for what the index does not know, through the table.
 func (r *Repo) dataSpots(ctx context.Context, id *crypto.ID, dst []spot) ([]spot, error) {
-	if r.index.Load() != nil && !r.noIndex.Load() && !r.tables[kindData-1].loaded.Load() {
-		n, block, ok, err := r.indexed(ctx, id)
-		if err == nil && ok {
-			return append(dst, spot{pack: n, block: uint16(block), chunk: anyChunk}), nil
+	if !r.tables[kindData-1].loaded.Load() && !r.noIndex.Load() {
+		if r.index.Load() == nil && r.options.StateDir != "" {
+			if err := r.preferTable(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if r.index.Load() != nil {
+			n, block, ok, err := r.indexed(ctx, id)
+			if err == nil && ok {
+				return append(dst, spot{pack: n, block: uint16(block), chunk: anyChunk}), nil
+			}
 		}
 	}
 	return r.tableSpots(kindData)(ctx, id, dst)
+}
+
+// tableChunks is how many data chunks a table holds before the index is
+// opened instead: 16 MiB of slots.
+const tableChunks = 1 << 20 * 2 / 3
+
+var errManyChunks = errors.New("more chunks than a table should hold")
+
+// preferTable loads the table of data chunks, or opens the index if there are
+// too many. When that can not be had either, as while another process has it,
+// the table takes them all.
+func (r *Repo) preferTable(ctx context.Context) error {
+	r.preferMu.Lock()
+	defer r.preferMu.Unlock()
+	if r.index.Load() != nil || r.tables[kindData-1].loaded.Load() {
+		return nil
+	}
+	err := r.loadTableThrough(ctx, kindData, r.reader, r.bounds.table)
+	if !errors.Is(err, errManyChunks) {
+		return err
+	}
+	if _, err := r.openIndex(ctx); err != nil && ctx.Err() == nil {
+		return r.loadTable(ctx, kindData)
+	}
+	return context.Cause(ctx)
 }
 
 // indexed asks the index for a data chunk in a pack that is in the store. It
@@ -167,6 +212,9 @@ func (r *Repo) indexed(ctx context.Context, id *crypto.ID) (number, block uint32
 		}
 	}
 	p, ok, err := idx.Lookup(*id)
+	if err != nil && r.index.Load() != idx {
+		return 0, 0, false, err // a writer that has ended closed it
+	}
 	if err != nil {
 		r.doWithoutIndex(err)
 		return r.indexed(ctx, id)

@@ -81,6 +81,20 @@ func (p *places) makeRoom(more int) {
 	}
 }
 
+// count returns how many chunks there are.
+func (p *places) count() int {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.used
+}
+
+// clear forgets them all.
+func (p *places) clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.slots, p.used = make([]slot, 1024), 0
+}
+
 // enter puts in one chunk of a block, for which there is room. mu is held.
 func (p *places) enter(number uint32, t *trailer, block int, chunk uint32) {
 	rec := t.chunks[(t.blocks[block].chunkAt+chunk)*chunkRecSize:]

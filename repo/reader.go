@@ -38,7 +38,7 @@ type Reader struct {
 const (
 	// packCacheSize bounds the trailers kept, blockCacheSize the decoded blocks.
 	packCacheSize  = 24 << 20
-	blockCacheSize = 32 << 20
+	blockCacheSize = 16 << 20
 	// maxOpenPacks bounds the files kept open, beside those in use.
 	maxOpenPacks = 256
 	// readReach is what a reader accepts where a writer stays within

@@ -101,6 +101,7 @@ type Repo struct {
 	index     atomic.Pointer[index.Index]
 	indexMu   sync.Mutex  // guards opening the index
 	noIndex   atomic.Bool // it failed; see doWithoutIndex
+	preferMu  sync.Mutex  // held while a reader chooses between table and index
 }
 
 // memoryBounds are what a repository keeps at once, whatever its size.
@@ -108,6 +109,7 @@ type memoryBounds struct {
 	packs, blocks int64 // bytes a reader caches
 	files         int64 // packs a reader keeps open
 	tags          int   // ids sorted at once, at least; see eachSlice
+	table         int   // data chunks a table holds where there is an index
 }
 
 // subKeys are the keys of one purpose each.
@@ -193,7 +195,7 @@ func openWith(ctx context.Context, st store.Store, creds []crypto.Credential, o 
 	if r.catalog, err = listPacks(ctx, st); err != nil {
 		return nil, err
 	}
-	r.bounds = memoryBounds{packs: packCacheSize, blocks: blockCacheSize, files: maxOpenPacks, tags: sliceTags}
+	r.bounds = memoryBounds{packs: packCacheSize, blocks: blockCacheSize, files: maxOpenPacks, tags: sliceTags, table: tableChunks}
 	r.reader = newReader(r)
 	r.reader.tree = r.tableSpots(kindTree)
 	r.reader.data = r.dataSpots

@@ -67,7 +67,12 @@ func (r *Repo) lockWriter(ctx context.Context, accept bool) (err error) {
 	r.mu.Lock()
 	r.chain = c
 	r.mu.Unlock()
-	r.noIndex.Store(false) // each run tries anew
+	r.noIndex.Store(false)                 // each run tries anew
+	if idx := r.index.Load(); idx != nil { // a reader has opened it, when other packs were there
+		if err := r.syncIndex(ctx, idx); err != nil {
+			r.doWithoutIndex(err)
+		}
+	}
 	r.findGone()
 	r.publisher = &publisher{st: r.store, keys: r.files, writer: r.writer, chain: c}
 	r.writing = lock
