@@ -83,7 +83,7 @@ func newNewcomer(t *testing.T) *newcomer {
 		n.clone + "/testdata/bots/a.gbai/hi.bas":                   []byte("TALK \"hi\"\n"),
 		h.path("opt/gbo/data/a.gbai/hi.bas"):                       []byte("TALK \"hi\"\n"),
 		h.path("opt/botserver/data/botserver.db"):                  database,
-		h.path("usr/local/share/doc/backupd/backupd.example.yaml"): []byte(strings.Replace(example, "127.0.0.1:9000", "127.0.0.1:0", 1)),
+		h.path("usr/local/share/doc/backupd/backupd.example.yaml"): []byte(strings.NewReplacer("127.0.0.1:9000", "127.0.0.1:0", "temporary: false", "temporary: true").Replace(example)),
 	} {
 		ok(t, os.MkdirAll(filepath.Dir(path), 0o755))
 		ok(t, os.WriteFile(path, content, 0o755))

@@ -70,7 +70,8 @@ func (h *bothost) configFile() string { return h.path("backupd.yaml") }
 // configure writes the configuration; more sources are lines of the list.
 func (h *bothost) configure(sources ...string) {
 	h.t.Helper()
-	text := fmt.Sprintf("listen: %q\nrepository: {path: %q, key_file: %q}\nstate_dir: %q\ntargets: {staging: {path: %q}}\n%ssources:\n  - {name: bots, kind: files, paths: [%q]}\n",
+	// Temporary, as people clone below /tmp.
+	text := fmt.Sprintf("temporary: true\nlisten: %q\nrepository: {path: %q, key_file: %q}\nstate_dir: %q\ntargets: {staging: {path: %q}}\n%ssources:\n  - {name: bots, kind: files, paths: [%q]}\n",
 		h.listen, h.path("repo"), h.path("key"), h.path("state"), h.path("staging"), h.more, h.path("src"))
 	for _, s := range sources {
 		text += "  - " + s + "\n"

@@ -180,7 +180,7 @@ func TestCheck_FollowsLinksThatLeadIntoOneAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := func(target string) string {
-		return fmt.Sprintf("repository: {path: /srv/none/repo, key_file: %s}\nstate_dir: /srv/none/state\nsources: [{name: bots, kind: files, paths: [%s/data]}]\ntargets: {staging: {path: %s}}\n",
+		return fmt.Sprintf("temporary: true\nrepository: {path: /srv/none/repo, key_file: %s}\nstate_dir: /srv/none/state\nsources: [{name: bots, kind: files, paths: [%s/data]}]\ntargets: {staging: {path: %s}}\n",
 			key, dir, target)
 	}
 	want(t, "beside", check(t, text(dir+"/staging"), nil), "")
