@@ -17,17 +17,24 @@ const (
 type Reference = reference
 
 // ReferenceOf makes one of a list.
-func ReferenceOf(refs []repo.Ref) *Reference {
-	g := &reference{refs: refs, below: 1, depthOf: func(crypto.ID) uint8 { return 0 }}
-	var off int64
-	for _, r := range refs {
-		g.offs = append(g.offs, off)
-		off += int64(r.Len)
+func ReferenceOf(refs []repo.Ref) *Reference { return WindowOf(refs, len(refs)+1) }
+
+// WindowOf makes one that has so many chunks of a list in memory.
+func WindowOf(refs []repo.Ref, window int) *Reference {
+	g := &reference{below: 1, depthOf: func(crypto.ID) uint8 { return 0 }, offs: []int64{0}}
+	g.next = func() (r repo.Ref, ok bool) {
+		if len(refs) == 0 {
+			return r, false
+		}
+		r, refs = refs[0], refs[1:]
+		return r, true
 	}
-	g.offs = append(g.offs, off)
-	g.index()
+	g.load(window)
 	return g
 }
+
+// Held is how many chunks are in memory.
+func (g *Reference) Held() int { return len(g.refs) }
 
 // Like is what the new chunk r at off is compared with.
 func (g *Reference) Like(off int64, r repo.Ref) []repo.Ref { return references{g}.like(off, r) }

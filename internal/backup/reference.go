@@ -25,10 +25,11 @@ import (
 // insertion with no unchanged chunk in it, four in a row.
 type reference struct {
 	refs  []repo.Ref
-	offs  []int64          // of each chunk, and the end
-	byID  map[uint64]int32 // by the first bytes of an id where it stands; several for one that stands more than once
-	drift int64            // old offset minus new offset
-	lost  int64            // new chunks since the place was seen last
+	offs  []int64                 // of each chunk, and the end
+	byID  map[uint64]int32        // by the first bytes of an id where it stands; several for one that stands more than once
+	next  func() (repo.Ref, bool) // what comes after refs; nil at the end
+	drift int64                   // old offset minus new offset
+	lost  int64                   // new chunks since the place was seen last
 	buf   []repo.Ref
 
 	below   uint8   // only chunks that lie less deep are taken
@@ -40,9 +41,9 @@ type reference struct {
 }
 
 const (
-	// maxReference bounds the chunks of a base version that are looked at;
-	// beyond it a file is cut and stored as if it had none.
-	maxReference = 1 << 17
+	// maxReference bounds the chunks of a base version that are in memory. Of
+	// a longer list it is a window, which moves on as the file is read.
+	maxReference = 1 << 15
 	// margin is how much more of the old version is taken on either side.
 	margin = 16 << 10
 	// sameLength is how much the length of an edited chunk may differ,
@@ -126,24 +127,41 @@ func (x *run) newReference(base *repo.RawEntry, below uint8) *reference {
 	}
 	g := &reference{below: below, depthOf: func(id crypto.ID) uint8 { return x.repo.Reader().Depth(x.ctx, id) }}
 	cr := x.repo.Reader().Content(&e.Content)
-	var off int64
-	for len(g.refs) < maxReference {
+	g.next = func() (repo.Ref, bool) {
 		ref, ok, err := cr.Next(x.ctx)
-		if err != nil {
-			return nil
-		}
+		return ref, ok && err == nil
+	}
+	g.offs = []int64{0}
+	g.load(maxReference)
+	return g
+}
+
+// load reads on until there are n chunks.
+func (g *reference) load(n int) {
+	for g.next != nil && len(g.refs) < n {
+		ref, ok := g.next()
 		if !ok {
+			g.next = nil
 			break
 		}
 		g.refs = append(g.refs, ref)
-		g.offs = append(g.offs, off)
-		off += int64(ref.Len)
+		g.offs = append(g.offs, g.offs[len(g.offs)-1]+int64(ref.Len))
 	}
-	g.offs = append(g.offs, off)
+	g.byID, g.byLen = nil, nil
 	if len(g.refs) > 4 {
 		g.index()
 	}
-	return g
+}
+
+// slide moves the window on, by half of it, until at lies in its front.
+func (g *reference) slide(at int64) {
+	for g.next != nil && at > g.offs[len(g.refs)*3/4] {
+		n := len(g.refs)
+		g.refs = g.refs[:copy(g.refs, g.refs[n/2:])]
+		g.offs = g.offs[:copy(g.offs, g.offs[n/2:])]
+		g.depths = nil
+		g.load(n)
+	}
 }
 
 // index makes byID. Eight bytes of an id are as good as all of them to find
@@ -191,6 +209,7 @@ func (g *reference) follow(off int64, ref repo.Ref) (at int64, here bool) {
 	n := int64(ref.Len)
 	defer func() { g.last = [3]int64{n, g.last[0], g.last[1]} }()
 	at = off + g.drift
+	g.slide(at)
 	// The old chunk that begins nearest to where this one is expected.
 	i := sort.Search(len(g.refs), func(i int) bool { return g.offs[i] >= at })
 	if j, ok := g.find(ref.ID, i); ok {

@@ -106,6 +106,38 @@ func TestReference_FindsThePlaceAgainByLengthsAlone(t *testing.T) {
 	}
 }
 
+// Of a list that is too long to be in memory there is a window, which moves on as far as the file is read.
+func TestReference_MovesAlongALongList(t *testing.T) {
+	rng := rand.New(rand.NewPCG(13, 14))
+	old := list(rng, 20_000)
+	g := backup.WindowOf(old, 1000)
+	off, missed, unknown := int64(0), 0, 0
+	for i, was := range old {
+		switch {
+		case i%2000 == 1000:
+			off += int64(rng.IntN(500_000)) // inserted
+			fallthrough
+		case i%7 == 0: // unchanged
+			if like := g.Like(off, was); like != nil {
+				unknown++
+			}
+			off += int64(was.Len)
+		default:
+			now := chunk(rng, int(was.Len)+rng.IntN(100)-50)
+			if !has(g.Like(off, now), was.ID) {
+				missed++
+			}
+			off += int64(now.Len)
+		}
+	}
+	if missed > 20 || unknown > 20 {
+		t.Errorf("of 20,000 chunks %d edited ones came without what they were and %d unchanged ones were not found", missed, unknown)
+	}
+	if n := g.Held(); n > 1000 {
+		t.Errorf("%d chunks are in memory, want 1,000 at most", n)
+	}
+}
+
 func TestReference_NeverReturnsChunksFarAway(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	for range 40 {
