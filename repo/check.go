@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/generalbots/backupd/crypto"
+	"github.com/generalbots/backupd/internal/pace"
 )
 
 // CheckOptions say how deep a check goes.
@@ -107,7 +108,8 @@ type brokenBlock struct {
 // What is wrong is in the report; an error means that the check could not be
 // done. After a check with ReadData the state directory remembers the blocks
 // that can not be read, so that the next backup stores their chunks anew.
-// ErrNotFound for a snapshot of CheckOptions that is not there.
+// ErrNotFound for a snapshot of CheckOptions that is not there. The check keeps
+// to the pace of its context.
 func (r *Repo) Check(ctx context.Context, o CheckOptions, p *CheckProgress) (*CheckReport, error) {
 	c := &checker{
 		r: r, prog: p, report: &CheckReport{ReadData: o.ReadData},
@@ -242,6 +244,7 @@ func (c *checker) packs(ctx context.Context, numbers []uint32, readData bool) er
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
+			pace.Of(ctx).Thread()
 			for n := range work {
 				if ctx.Err() == nil {
 					c.pack(ctx, n, c.want[n], readData)
@@ -344,7 +347,10 @@ func (c *checker) block(ctx context.Context, number, block uint32) error {
 		return err
 	}
 	defer c.rd.blocks.release(e)
-	return c.rd.verifyAll(e.val)
+	if err := c.rd.verifyAll(e.val); err != nil {
+		return err
+	}
+	return req.pay(ctx)
 }
 
 // verifyAll compares all chunks of a block with their ids.

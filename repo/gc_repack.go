@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/generalbots/backupd/crypto"
+	"github.com/generalbots/backupd/internal/pace"
 )
 
 // wholeShare: a plain block of which at least this share of a hundred is live
@@ -136,6 +137,9 @@ func (rp *repacker) move(ctx context.Context, p *pack, block uint32) error {
 		nb.chunks = append(nb.chunks, Ref{ID: id, Len: n})
 	}
 	rp.count(len(payload))
+	if err := pace.Of(ctx).Spend(ctx, len(payload)); err != nil {
+		return err
+	}
 	return rp.streams[t.header.kind-1].add(ctx, nb)
 }
 
@@ -154,6 +158,9 @@ func (rp *repacker) encode(ctx context.Context, n, block uint32, t *trailer) err
 		return err
 	}
 	defer rd.blocks.release(e)
+	if err := req.pay(ctx); err != nil {
+		return err
+	}
 	rec := &t.blocks[block]
 	open := &rp.open[t.header.kind-1]
 	for c := range uint32(rec.chunks) {

@@ -248,6 +248,9 @@ func (l *Lane) gather(ctx context.Context, like []Ref) (*dictionary, error) {
 			from = append(from, key)
 		}
 	}
+	if err := req.pay(ctx); err != nil {
+		return nil, err
+	}
 	if len(d.ids) == 0 {
 		return nil, nil
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/generalbots/backupd/crypto"
 	"github.com/generalbots/backupd/index"
+	"github.com/generalbots/backupd/internal/pace"
 	"github.com/generalbots/backupd/internal/store"
 )
 
@@ -39,6 +40,7 @@ type packStream struct {
 	key      crypto.Key
 	size     int64
 	store    store.Store
+	pace     *pace.Pace
 	publish  func(ctx context.Context, p *packResult) error // records a durable pack
 	slots    chan struct{}                                  // bounds packs being published
 	buffers  sync.Pool
@@ -136,6 +138,9 @@ func (s *packStream) add(ctx context.Context, b *newBlock) error {
 		p.fail(err)
 	}
 	p.inflight.Done()
+	if err == nil {
+		err = s.pace.Spend(ctx, sealed)
+	}
 	return err
 }
 
@@ -199,6 +204,7 @@ func (s *packStream) hand(p *openPack, full bool) error {
 	}
 	s.finished.Go(func() {
 		defer func() { <-s.slots }()
+		s.pace.Thread()
 		if err := s.finish(s.ctx, p, full); err != nil {
 			s.failed(err)
 		}

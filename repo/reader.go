@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/generalbots/backupd/crypto"
+	"github.com/generalbots/backupd/internal/pace"
 	"github.com/generalbots/backupd/internal/store"
 )
 
@@ -271,6 +272,18 @@ type request struct {
 	held   []*cached[blockKey, *block]
 	bytes  int64
 	failed int // copies that could not be decoded
+	read   int // bytes of the store, not yet paid for
+}
+
+// pay spends what a request has read. It is called when nothing is being loaded any more, so that who shares a block
+// with a job that is held back does not wait with it.
+func (req *request) pay(ctx context.Context) error {
+	if req.read == 0 {
+		return nil
+	}
+	n := req.read
+	req.read = 0
+	return pace.Of(ctx).Spend(ctx, n)
 }
 
 func (rd *Reader) releaseAll(held []*cached[blockKey, *block]) {
@@ -303,6 +316,7 @@ func (rd *Reader) decode(ctx context.Context, key blockKey, req *request) (*cach
 		}
 		in := rd.buffer(int(rec.sealed))
 		defer rd.buffers.Put(in)
+		req.read += int(rec.sealed)
 		payload, err := p.payload(key.block, *in)
 		if err != nil {
 			return nil, 0, err
@@ -477,6 +491,11 @@ func (rd *Reader) Depth(ctx context.Context, id crypto.ID) uint8 {
 func (rd *Reader) OpenBlock(ctx context.Context, p Place) (*Block, error) {
 	var req request
 	e, err := rd.decode(ctx, blockKey{p.Pack, p.Block}, &req)
+	if err == nil {
+		if err = req.pay(ctx); err != nil {
+			rd.blocks.release(e)
+		}
+	}
 	if err != nil {
 		rd.releaseAll(req.held)
 		return nil, err
@@ -522,6 +541,9 @@ func (rd *Reader) appendKnown(ctx context.Context, kind packKind, dst []byte, id
 			rd.blocks.release(e)
 		}
 		rd.releaseAll(req.held)
+		if perr := req.pay(ctx); perr != nil {
+			return nil, perr
+		}
 		if err == nil {
 			return dst, nil
 		}

@@ -33,6 +33,9 @@ type Options struct {
 	StateDir string
 	// Program is what manifests say wrote them.
 	Program string
+	// Memory is what the process is to stay below, in bytes: caches and buffers
+	// are sized for it. 0 stands for the ordinary sizes.
+	Memory int64
 	// Logger gets what a person may want to know later; nil discards it.
 	Logger *slog.Logger
 }
@@ -110,6 +113,18 @@ type memoryBounds struct {
 	files         int64 // packs a reader keeps open
 	tags          int   // ids sorted at once, at least; see eachSlice
 	table         int   // data chunks a table holds where there is an index
+}
+
+// boundsFor shares out what caches may take of the memory of a process; 0 for the
+// ordinary sizes, which are the largest as well.
+func boundsFor(memory int64) memoryBounds {
+	b := memoryBounds{packs: packCacheSize, blocks: blockCacheSize, files: maxOpenPacks, tags: sliceTags, table: tableChunks}
+	if memory > 0 {
+		b.packs = min(b.packs, memory/16)
+		b.blocks = min(b.blocks, memory/8)
+		b.table = min(b.table, int(memory/256)) // about 20 bytes each
+	}
+	return b
 }
 
 // subKeys are the keys of one purpose each.
@@ -195,7 +210,7 @@ func openWith(ctx context.Context, st store.Store, creds []crypto.Credential, o 
 	if r.catalog, err = listPacks(ctx, st); err != nil {
 		return nil, err
 	}
-	r.bounds = memoryBounds{packs: packCacheSize, blocks: blockCacheSize, files: maxOpenPacks, tags: sliceTags, table: tableChunks}
+	r.bounds = boundsFor(o.Memory)
 	r.reader = newReader(r)
 	r.reader.tree = r.tableSpots(kindTree)
 	r.reader.data = r.dataSpots

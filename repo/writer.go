@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/generalbots/backupd/crypto"
+	"github.com/generalbots/backupd/internal/pace"
 )
 
 // Writer adds one snapshot to a repository. It keeps these promises:
@@ -93,7 +94,7 @@ func (r *Repo) newStream(ctx context.Context, kind packKind) *packStream {
 	return &packStream{
 		ctx: ctx, kind: kind, epoch: r.config.KeyEpoch, repo: r.id, writer: r.writer,
 		key: r.keys.pack, size: int64(r.config.PackSize), store: r.store,
-		slots: make(chan struct{}, publishing),
+		slots: make(chan struct{}, publishing), pace: pace.Of(ctx),
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"github.com/generalbots/backupd/crypto"
 	"github.com/generalbots/backupd/internal/store"
@@ -23,6 +22,7 @@ type access struct {
 	recovery   string
 	stateDir   string
 	config     string // of a daemon, in place of the others
+	memory     string // to stay below, or empty
 }
 
 func (a *access) flags(f *pflag.FlagSet) {
@@ -31,6 +31,7 @@ func (a *access) flags(f *pflag.FlagSet) {
 	f.StringVar(&a.passphrase, "passphrase-file", "", "`FILE` with the passphrase in it (or BACKUPD_PASSPHRASE_FILE)")
 	f.StringVar(&a.recovery, "recovery-file", "", "`FILE` with the recovery code in it")
 	f.StringVar(&a.config, "config", "", "configuration `FILE` of the daemon, which says all of this; flags for the key go before it")
+	f.StringVar(&a.memory, "memory", "", "stay below `SIZE` of memory, 64M at least (otherwise GOMEMLIMIT, or about 128M)")
 	f.StringVar(&a.stateDir, "state-dir", "", "`DIR` for the index and what this host remembers of the repository (or BACKUPD_STATE_DIR; otherwise REPOSITORY-ID below $XDG_STATE_HOME/backupd)")
 }
 
@@ -125,6 +126,10 @@ func (p *program) state(id crypto.RepoID) string {
 
 // withRepo opens the repository for do and closes it again.
 func (p *program) withRepo(ctx context.Context, do func(*repo.Repo) error) (err error) {
+	memory, err := p.memoryFor()
+	if err != nil {
+		return &usageError{"backupd repo", err}
+	}
 	st, id, err := p.openStore(ctx)
 	if err != nil {
 		return err
@@ -140,7 +145,7 @@ func (p *program) withRepo(ctx context.Context, do func(*repo.Repo) error) (err 
 		p.writes = append(p.writes, state)
 	}
 	stop := p.meter(2, func() reading { return reading{what: "opening the repository", measure: byTime} })
-	r, err := repo.Open(ctx, st, creds, repo.Options{StateDir: state, Program: "backupd " + version, Logger: slog.New(&talk{p: p})})
+	r, err := repo.Open(ctx, st, creds, repo.Options{StateDir: state, Program: "backupd " + version, Memory: memory, Logger: slog.New(&talk{p: p})})
 	stop()
 	for _, c := range creds {
 		c.Wipe()
@@ -148,7 +153,7 @@ func (p *program) withRepo(ctx context.Context, do func(*repo.Repo) error) (err 
 	if err != nil {
 		return err
 	}
-	limitMemory()
+	p.limitMemory(memory)
 	shown := p.warn(r, 0)
 	err = do(r)
 	p.warn(r, shown)
@@ -157,13 +162,6 @@ func (p *program) withRepo(ctx context.Context, do func(*repo.Repo) error) (err 
 		p.say("warning: %s", printable(cerr.Error()))
 	}
 	return err
-}
-
-// limitMemory sets the soft limit once the repository is open: a passphrase takes hundreds of megabytes for a moment, and
-// under the limit that moment would be spent collecting garbage.
-func limitMemory() {
-	debug.FreeOSMemory()
-	debug.SetMemoryLimit(softMemory)
 }
 
 // warn prints the warnings of a repository from the first-th on and returns how many there are.

@@ -126,6 +126,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		GC:      job.GCPolicy{Cron: gcCron(c), MinFree: int64(c.GC.MinFree)},
 		Verify:  job.VerifyPolicy{AfterBackup: c.Verify.AfterBackup, Every: c.Verify.Every},
 		Readers: c.Limits.ParallelRestores, Waiting: c.Limits.QueuedJobs, History: c.Limits.JobHistory, Observer: d.observer, Auditor: d.trail, Logger: d.log,
+		Pace: jobPace(c), Priority: d.priority(c),
 	})
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"github.com/generalbots/backupd/internal/auth"
 	"github.com/generalbots/backupd/internal/config"
 	"github.com/generalbots/backupd/internal/job"
+	"github.com/generalbots/backupd/internal/pace"
 )
 
 // What of a configuration goes to which package.
@@ -51,6 +52,22 @@ func jobTargets(c *config.Config) []job.Target {
 		out = append(out, job.Target{Name: name, Path: t.Path})
 	}
 	return out
+}
+
+// jobPace is what all jobs keep to, nil without limits.
+func jobPace(c *config.Config) *pace.Pace {
+	return pace.New(pace.Limits{Bytes: int64(c.Limits.IO), Cores: c.Limits.CPU.Number()})
+}
+
+var ioClasses = map[string]pace.IOClass{"normal": pace.Normal, "lowest": pace.Lowest, "idle": pace.Idle}
+
+// priority is that of jobs nobody waits for. Where the system does not allow it they run like all else, and the log says so.
+func (d *daemon) priority(c *config.Config) pace.Priority {
+	p := pace.Priority{Nice: c.Limits.Nice, IO: ioClasses[c.Limits.IOClass]}
+	if err := p.Try(); err != nil {
+		d.log.Warn("jobs can not be given a low priority; they run at that of the daemon", "error", err)
+	}
+	return p
 }
 
 // gcCron is when space is freed by itself, empty for never.

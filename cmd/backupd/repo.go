@@ -11,9 +11,9 @@ backupd-key and backupd-passphrase in $CREDENTIALS_DIRECTORY, or a passphrase ty
 Snapshots are named by their id, a unique beginning of it, or "latest".`)
 	p.access.flags(c.PersistentFlags())
 	c.AddCommand(
-		p.initCommand(), p.backupCommand(), p.snapshotsCommand(),
-		p.lsCommand(), p.diffCommand(), p.findCommand(), p.catCommand(), p.dumpCommand(), p.restoreCommand(),
-		p.forgetCommand(), p.undeleteCommand(), p.gcCommand(), p.checkCommand(), p.statsCommand(), p.keyCommand(),
+		p.initCommand(), p.shares(p.backupCommand()), p.snapshotsCommand(),
+		p.lsCommand(), p.diffCommand(), p.findCommand(), p.catCommand(), p.dumpCommand(), p.shares(p.restoreCommand()),
+		p.forgetCommand(), p.undeleteCommand(), p.shares(p.gcCommand()), p.shares(p.checkCommand()), p.statsCommand(), p.keyCommand(),
 	)
 	return c
 }

@@ -62,6 +62,7 @@ func (s *scanner) startLarge(it *item) error {
 	s.senders.Add(1)
 	go func() {
 		defer s.senders.Done()
+		x.pace.Thread()
 		defer func() {
 			for range readers {
 				<-x.large
@@ -113,6 +114,9 @@ func (x *run) cutLarge(l *largeRead, it *item, f source.File) error {
 			eof = true
 		} else if err != nil {
 			return &sourceError{err}
+		}
+		if err := x.pace.Spend(x.ctx, n); err != nil {
+			return err
 		}
 		used := 0
 		for {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/generalbots/backupd/chunker"
+	"github.com/generalbots/backupd/internal/pace"
 	"github.com/generalbots/backupd/internal/source"
 	"github.com/generalbots/backupd/repo"
 )
@@ -85,7 +86,7 @@ func (s *session) newRun(ctx context.Context, p *Part) (*run, error) {
 		return nil, err
 	}
 	x := &run{
-		session: s, ctx: ctx, src: p.From, part: &p.Part, cutter: cutter, maxChunk: profile.Chunker.Max, begun: time.Now(),
+		session: s, ctx: ctx, src: p.From, part: &p.Part, cutter: cutter, maxChunk: profile.Chunker.Max, pace: pace.Of(ctx), begun: time.Now(),
 		fresh:   s.opts.Type == Full,
 		earlier: past{s.prog.BytesRead.Load(), s.prog.BytesNew.Load(), s.stored(), len(s.problems), s.count},
 		order:   make(chan *batch, batchQueue), work: make(chan task, batchQueue),

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/generalbots/backupd/chunker"
+	"github.com/generalbots/backupd/internal/pace"
 	"github.com/generalbots/backupd/internal/source"
 	"github.com/generalbots/backupd/repo"
 )
@@ -101,6 +102,7 @@ type run struct {
 	cutter   *chunker.Cutter
 	maxChunk int // bytes
 	base     *base
+	pace     *pace.Pace
 	begun    time.Time
 	fresh    bool // nothing of the base is taken over unread
 	earlier  past // what earlier parts have done
@@ -128,6 +130,9 @@ type run struct {
 // An error means that there is no snapshot, with the exception that
 // repo.Writer.Commit names. Input that can not be read a second time and
 // breaks off is one: source.ErrBrokenOff.
+//
+// The run keeps to the pace of its context; the caller's goroutine builds the
+// tree.
 func Run(ctx context.Context, r *repo.Repo, parts []Part, o Options, p *Progress) (*Report, error) {
 	if err := o.check(parts); err != nil {
 		return nil, err
@@ -212,6 +217,7 @@ func (x *run) stages() (part repo.Part, err error) {
 	wg.Go(func() {
 		defer senders.Done()
 		defer close(x.order)
+		x.pace.Thread()
 		x.fail(x.scan(&senders))
 	})
 	wg.Go(func() {

@@ -166,10 +166,12 @@ func (s *scanner) flush() error {
 	case <-s.x.ctx.Done():
 		return context.Cause(s.x.ctx)
 	}
-	if !work {
-		return nil
+	if work {
+		if err := s.x.send(task{batch: b}); err != nil {
+			return err
+		}
 	}
-	return s.x.send(task{batch: b})
+	return s.x.pace.Spend(s.x.ctx, 0)
 }
 
 func (s *scanner) event(e source.Entry) error {

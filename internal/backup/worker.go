@@ -21,6 +21,7 @@ const (
 // worker handles batches and segments until there are none left. Only
 // repository trouble ends it; trouble with the source is a problem of the item.
 func (x *run) worker() error {
+	x.pace.Thread()
 	wk := &worker{run: x}
 	if x.w != nil {
 		lane, err := x.w.NewLane()
@@ -235,6 +236,9 @@ func (wk *worker) read(it *item, f source.File) error {
 				eof = true
 			} else if err != nil {
 				return &sourceError{err}
+			}
+			if err := wk.pace.Spend(wk.ctx, n); err != nil {
+				return err
 			}
 		}
 		used := 0

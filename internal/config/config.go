@@ -183,7 +183,7 @@ type Verify struct {
 	Every time.Duration `yaml:"every"`
 }
 
-// Limits bound what callers can make the daemon do, and what it remembers of it.
+// Limits bound what callers can make the daemon do, what it remembers of it, and what its jobs take from others on the host.
 type Limits struct {
 	// Connections is how many may be open at a time; a quarter of them from one address that is not of this host.
 	Connections int `yaml:"connections"`
@@ -199,6 +199,15 @@ type Limits struct {
 	ParallelRestores int `yaml:"parallel_restores"`
 	// JobHistory is how long finished jobs are remembered, 24h at least. The job of a backup is as long as the backup is there.
 	JobHistory time.Duration `yaml:"job_history"`
+	// IO is how many bytes a second jobs read and write, all together: of sources, of the repository, to targets; 64 KiB
+	// at least, 0 for as many as they can.
+	IO Size `yaml:"io"`
+	// CPU is how much of the processors jobs let the daemon use; 0 for as much as there is.
+	CPU Cores `yaml:"cpu"`
+	// Nice is added to the niceness of threads that back up, verify and collect: 0 to 19. Answers of the API keep theirs.
+	Nice int `yaml:"nice"`
+	// IOClass is the priority of those threads for the disk: normal, lowest or idle.
+	IOClass string `yaml:"io_class"`
 }
 
 // Log is about the log on stderr.

@@ -121,7 +121,10 @@ func (d *decoder) value(n *yaml.Node, key string, v reflect.Value) {
 		setParsed(d, n, key, v, parseDuration, wantDuration)
 		return
 	case Size:
-		setParsed(d, n, key, v, parseSize, wantSize)
+		setParsed(d, n, key, v, ParseSize, wantSize)
+		return
+	case Cores:
+		setParsed(d, n, key, v, ParseCores, wantCores)
 		return
 	}
 	switch v.Kind() {

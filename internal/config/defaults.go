@@ -21,6 +21,8 @@ func (c *Config) setDefaults() {
 			QueuedJobs:            1000,
 			ParallelRestores:      2,
 			JobHistory:            365 * 24 * time.Hour,
+			Nice:                  10,
+			IOClass:               "lowest",
 		},
 		Memory: 1 << 30,
 		Log:    Log{Level: "info", Format: "text"},

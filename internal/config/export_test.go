@@ -9,8 +9,5 @@ func Decode(file string, text []byte) (*Config, map[string]int, error) {
 	return c, d.line, d.errors.errorOrNil()
 }
 
-// ParseSize and ParseDuration read what stands in a file.
-var (
-	ParseSize     = parseSize
-	ParseDuration = parseDuration
-)
+// ParseDuration reads what stands in a file.
+var ParseDuration = parseDuration

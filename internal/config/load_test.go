@@ -86,7 +86,7 @@ tls: {cert_file: /a, cert_file: /b, key_file: /c}
 		`c.yaml:14: verify: has no value`,
 		`c.yaml:15: limits.body_size: want a size like 512 MiB`,
 		`c.yaml:15: limits.connections: want a whole number, not 1.5`,
-		`c.yaml:16: memory: want a size like 512 MiB (units B, kB, MB, GB, TB, KiB, MiB, GiB, TiB), not "12 parsecs"`,
+		`c.yaml:16: memory: want a size like 512 MiB (units B, kB, MB, GB, TB, KiB, MiB, GiB, TiB, or K, M, G, T for the latter), not "12 parsecs"`,
 		`c.yaml:17: log.level: want one of debug, info, warn, error, not "warning": did you mean warn?`,
 		`c.yaml:18: schedules_timezone: want the name of a time zone`,
 		`c.yaml:19: gc: anchors (&name) are not understood`,
@@ -255,7 +255,7 @@ func TestLoad_ReadsRegularFilesOnly(t *testing.T) {
 
 func TestParseSize_TakesUnitsAndNothingElse(t *testing.T) {
 	for text, want := range map[string]config.Size{
-		"0": 0, "512 MiB": 512 << 20, "512MiB": 512 << 20, "2 GB": 2e9, "1 kB": 1000, "7B": 7, "4 TiB": 4 << 40,
+		"0": 0, "64M": 64 << 20, "3 K": 3 << 10, "512 MiB": 512 << 20, "512MiB": 512 << 20, "2 GB": 2e9, "1 kB": 1000, "7B": 7, "4 TiB": 4 << 40,
 	} {
 		got, err := config.ParseSize(text)
 		if err != nil || got != want {
@@ -265,8 +265,21 @@ func TestParseSize_TakesUnitsAndNothingElse(t *testing.T) {
 			t.Errorf("%s is written %s", text, got)
 		}
 	}
-	for _, text := range []string{"", "1", "-1 MiB", "1.5 GiB", "1 mib", "MiB", "1 M", "9999999 TiB", "1 MiB ", "0x1 B", "+1 B", "1_0 B"} {
+	for _, text := range []string{"", "1", "-1 MiB", "1.5 GiB", "1 mib", "MiB", "1 m", "9999999 TiB", "1 MiB ", "0x1 B", "+1 B", "1_0 B"} {
 		if got, err := config.ParseSize(text); err == nil {
+			t.Errorf("%q is %d", text, got)
+		}
+	}
+}
+
+func TestParseCores_TakesNumbersAndPercentOfOne(t *testing.T) {
+	for text, want := range map[string]config.Cores{"0": 0, "0.5": 500, "2": 2000, "1.5": 1500, "150%": 1500, "50%": 500, "12.5%": 125, "0.0001": 1} {
+		if got, err := config.ParseCores(text); err != nil || got != want {
+			t.Errorf("%s: %d %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "%", "-1", "+1", "1e3", "0x10", "Inf", "NaN", "1 core", "50 %", "50%%", "1025", "1_0", ".", "1.2.3"} {
+		if got, err := config.ParseCores(text); err == nil {
 			t.Errorf("%q is %d", text, got)
 		}
 	}

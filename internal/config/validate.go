@@ -131,6 +131,14 @@ func (v *validator) limits() {
 	if l.BodySize < 1<<10 || l.BodySize > 10<<20 {
 		v.refuse("limits.body_size", "want a size from 1 KiB to 10 MiB, not %s", l.BodySize)
 	}
+	if l.IO != 0 && l.IO < MinRate {
+		v.refuse("limits.io", "want %s a second at least, or 0 for no limit, not %s", MinRate, l.IO)
+	}
+	if l.CPU != 0 && l.CPU < MinCores {
+		v.refuse("limits.cpu", "want %s cores at least, or 0 for no limit, not %s", MinCores, l.CPU)
+	}
+	v.between("limits.nice", l.Nice, 0, 19)
+	v.oneOf("limits.io_class", l.IOClass, "normal", "lowest", "idle")
 }
 
 // listen judges the address, and that what can be reached from elsewhere is encrypted.

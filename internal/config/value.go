@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// Size is a number of bytes. It is written with a unit: "512 MiB", "2GB", "4096 B"; 0 needs none.
+// Size is a number of bytes. It is written with a unit: "512 MiB", "2GB", "4096 B", "64M"; 0 needs none. K, M, G and T alone
+// are the binary ones, as in units of systemd.
 type Size int64
 
 var units = []struct {
@@ -17,9 +18,10 @@ var units = []struct {
 }{
 	{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40},
 	{"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1},
+	{"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}, {"T", 1 << 40},
 }
 
-const wantSize = "want a size like 512 MiB (units B, kB, MB, GB, TB, KiB, MiB, GiB, TiB)"
+const wantSize = "want a size like 512 MiB (units B, kB, MB, GB, TB, KiB, MiB, GiB, TiB, or K, M, G, T for the latter)"
 
 // String writes the size in the largest binary unit that divides it.
 func (s Size) String() string {
@@ -31,7 +33,8 @@ func (s Size) String() string {
 	return fmt.Sprintf("%d B", int64(s))
 }
 
-func parseSize(text string) (Size, error) {
+// ParseSize reads what a configuration calls a size.
+func ParseSize(text string) (Size, error) {
 	if text == "0" {
 		return 0, nil
 	}
@@ -47,6 +50,44 @@ func parseSize(text string) (Size, error) {
 		return Size(int64(n) * u.bytes), nil
 	}
 	return 0, fmt.Errorf("%s, not %q", wantSize, text)
+}
+
+// MinRate is the least limit of bytes a second, MinCores of processors. Below them work would stand more than it goes.
+const (
+	MinRate  Size  = 64 << 10
+	MinCores Cores = 50
+)
+
+// Cores is how much of the processors may be used, in thousandths of one. It is written as a number of cores, "1.5", or in
+// percent of one, "150%", which is the same.
+type Cores int64
+
+const (
+	wantCores = "want a number of cores like 0.5 or 2, or in percent of one like 50% or 200%"
+	maxCores  = 1024
+)
+
+// String writes the number of cores.
+func (c Cores) String() string { return strconv.FormatFloat(c.Number(), 'f', -1, 64) }
+
+// Number is the number of cores.
+func (c Cores) Number() float64 { return float64(c) / 1000 }
+
+// ParseCores reads what a configuration calls a number of cores.
+func ParseCores(text string) (Cores, error) {
+	number, percent := strings.CutSuffix(text, "%")
+	f, err := strconv.ParseFloat(number, 64)
+	if percent {
+		f /= 100
+	}
+	if err != nil || strings.Trim(number, "0123456789.") != "" || !(f >= 0 && f <= maxCores) {
+		return 0, fmt.Errorf("%s, not %q", wantCores, text)
+	}
+	c := Cores(math.Round(f * 1000))
+	if c == 0 && f > 0 {
+		c = 1 // too little, which is another mistake than none
+	}
+	return c, nil
 }
 
 const wantDuration = "want a duration like 90s, 15m, 12h or 30d"

@@ -77,7 +77,7 @@ func Hurried(ctx context.Context) (context.Context, context.CancelFunc) { return
 const Hurry = hurry
 
 // Pace is how fast a job goes.
-type Pace struct{ p pace }
+type Pace struct{ p speed }
 
 // Rate is bytes a second.
 func (p *Pace) Rate(bytes int64) float64 { return p.p.rate(bytes) }

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/generalbots/backupd/internal/pace"
 	"github.com/generalbots/backupd/internal/state"
 	"github.com/generalbots/backupd/repo"
 )
@@ -29,6 +30,11 @@ type Options struct {
 	// History is how long jobs are remembered that are over, 0 for a year. That of
 	// a backup is remembered for as long as there is the backup.
 	History time.Duration
+
+	// Pace is kept by all jobs together; nil for none. Priority is that of the
+	// threads of backups, verifications and gc: for a restore somebody waits.
+	Pace     *pace.Pace
+	Priority pace.Priority
 
 	Observer Observer // nil: nobody counts
 	Auditor  Auditor  // nil: nobody keeps an audit

@@ -20,7 +20,7 @@ type live struct {
 	changed chan struct{}           // guarded by Jobs.mu; closed and replaced when job changes
 	done    chan struct{}           // closed when it is over
 	read    func() Progress         // guarded by Jobs.mu; the counters of what runs
-	pace    pace                    // guarded by Jobs.mu
+	speed   speed                   // guarded by Jobs.mu
 	notYet  time.Time               // guarded by Jobs.mu; not to be begun before
 	held    time.Time               // of the owner; since when another process has the repository, zero: it has not
 }
@@ -124,7 +124,7 @@ func (l *live) snapshot() Job {
 	job := l.job
 	if l.read != nil {
 		p := l.read()
-		p.Rate, p.Left = l.pace.rate(p.Bytes), -1
+		p.Rate, p.Left = l.speed.rate(p.Bytes), -1
 		if p.Rate > 0 && p.BytesTotal >= p.Bytes && p.BytesTotal > 0 {
 			p.Left = time.Duration(float64(p.BytesTotal-p.Bytes) / p.Rate * float64(time.Second))
 		}
@@ -133,15 +133,15 @@ func (l *live) snapshot() Job {
 	return job
 }
 
-// pace is how fast a job goes.
-type pace struct {
+// speed is how fast a job goes.
+type speed struct {
 	at    time.Time
 	bytes int64
 	last  float64
 }
 
 // rate returns bytes a second over the last seconds.
-func (p *pace) rate(bytes int64) float64 {
+func (p *speed) rate(bytes int64) float64 {
 	now := time.Now()
 	if p.at.IsZero() {
 		p.at, p.bytes = now, bytes

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/generalbots/backupd/internal/pace"
 	"github.com/generalbots/backupd/internal/store"
 	"github.com/generalbots/backupd/repo"
 )
@@ -168,9 +169,26 @@ func interruptedText(k Kind) string {
 	return "the daemon stopped while it ran; ask for it again"
 }
 
-// perform does the work of a job. What it returns is to be recorded whether
-// there is an error or not.
+// perform does the work of a job, at its pace, in a goroutine whose thread may
+// be one that gives way to others; what comes after is not. What it returns is
+// to be recorded whether there is an error or not.
 func (j *Jobs) perform(ctx context.Context, l *live) (result func(*Job), err error) {
+	p := j.o.Pace
+	if l.job.Kind != KindRestore {
+		p = p.Lowered(j.o.Priority)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.Thread()
+		result, err = j.guarded(pace.In(ctx, p), l)
+	}()
+	<-done
+	return result, err
+}
+
+// guarded makes an error of a bug of ours.
+func (j *Jobs) guarded(ctx context.Context, l *live) (result func(*Job), err error) {
 	result = func(*Job) {}
 	defer func() {
 		if p := recover(); p != nil {

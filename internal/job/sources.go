@@ -56,7 +56,7 @@ func (j *Jobs) openSource(ctx context.Context, s Source) (src source.Source, end
 		}
 		ctx, cancel := hurried(ctx)
 		defer cancel()
-		if err := source.RunHook(ctx, s.After, s.HookTimeout); err != nil {
+		if err := runHook(ctx, s.After, s.HookTimeout); err != nil {
 			return fmt.Errorf("after it: %w", err)
 		}
 		return nil
@@ -67,7 +67,7 @@ func (j *Jobs) openSource(ctx context.Context, s Source) (src source.Source, end
 		}
 	}()
 	if len(s.Before) > 0 {
-		if err := source.RunHook(ctx, s.Before, s.HookTimeout); err != nil {
+		if err := runHook(ctx, s.Before, s.HookTimeout); err != nil {
 			return nil, nil, fmt.Errorf("before it: %w", err)
 		}
 	}
@@ -83,6 +83,15 @@ func (j *Jobs) openSource(ctx context.Context, s Source) (src source.Source, end
 		return src, func() error { return errors.Join(src.Close(), after()) }, nil
 	}
 	return nil, nil, fmt.Errorf("sources of kind %s are not supported by this version", s.Kind)
+}
+
+// runHook is source.RunHook from a thread like any other: a program inherits the
+// priority of the thread that starts it, and what quiets a database must not
+// give way to anybody.
+func runHook(ctx context.Context, argv []string, timeout time.Duration) error {
+	done := make(chan error)
+	go func() { done <- source.RunHook(ctx, argv, timeout) }()
+	return <-done
 }
 
 // hurry is how long the command after a source has when the run is being

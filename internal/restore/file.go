@@ -130,7 +130,7 @@ func (x *run) writeAt(f *file, w *target.File, p []byte, off int64) error {
 	}
 	f.written.Add(int64(len(p)))
 	x.prog.Bytes.Add(int64(len(p)))
-	return nil
+	return x.pace.Spend(x.ctx, len(p))
 }
 
 // drop is called when a chunk of f has landed, or will not. After the last

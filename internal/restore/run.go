@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/generalbots/backupd/internal/pace"
 	"github.com/generalbots/backupd/internal/target"
 	"github.com/generalbots/backupd/repo"
 )
@@ -21,6 +22,7 @@ type run struct {
 	rd     *repo.Reader
 	target *target.Directory // nil in a dry run
 	opts   Options
+	pace   *pace.Pace
 	again  *reopener // of Verify
 
 	work    chan task
@@ -42,6 +44,8 @@ var errStopped = errors.New("the run has ended")
 // that the snapshot does not have (repo.ErrNotFound, before anything is
 // written). The report then says how far it came, if it came to anything.
 // Whatever is complete by then stays; no file that is not complete does.
+//
+// The run keeps to the pace of its context.
 func Run(ctx context.Context, r *repo.Repo, snap *repo.Manifest, to *target.Directory, o Options, p *Progress) (*Report, error) {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
@@ -50,7 +54,7 @@ func Run(ctx context.Context, r *repo.Repo, snap *repo.Manifest, to *target.Dire
 		p = new(Progress)
 	}
 	x := &run{
-		recorder: &recorder{prog: p}, rd: r.Reader(), target: to, opts: o,
+		recorder: &recorder{prog: p}, rd: r.Reader(), target: to, opts: o, pace: pace.Of(ctx),
 		work: make(chan task, o.Workers), windows: make(chan *window, windowCount),
 		open: make(map[*file]struct{}), dirs: make(map[*dir]struct{}),
 	}

@@ -115,6 +115,9 @@ func (x *run) compare(f *file, in *os.File) error {
 		if err := f.readContent(in, p, off); err != nil {
 			return err
 		}
+		if err := x.pace.Spend(x.ctx, len(p)); err != nil {
+			return err
+		}
 		if !x.rd.IsChunk(ref.ID, p) {
 			return fmt.Errorf("%w: chunk %s at %d", errReread, ref.ID.Short(), off)
 		}

@@ -10,6 +10,7 @@ import (
 // worker handles tasks until there are none left. When the run ends early it
 // only takes them from the queue.
 func (x *run) worker() {
+	x.pace.Thread()
 	wk := &worker{run: x}
 	for t := range x.work {
 		if x.ctx.Err() != nil {
@@ -18,6 +19,7 @@ func (x *run) worker() {
 		for _, f := range t.plain {
 			wk.plain(f)
 		}
+		_ = wk.pace.Spend(wk.ctx, 0) // of a context that is over the loop hears too
 		wk.items(t.items)
 		x.taskDone(t.win)
 	}

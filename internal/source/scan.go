@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/generalbots/backupd/internal/pace"
 )
 
 // scan is one walk. It lives until its last directory is released, or until it is broken off.
@@ -74,7 +76,10 @@ func (s *scan) run(ctx context.Context, yield func(Entry, error) bool) {
 	})
 	var group sync.WaitGroup
 	for range s.files.workers {
-		group.Go(s.work)
+		group.Go(func() {
+			pace.Of(ctx).Thread()
+			s.work()
+		})
 	}
 	err := func() error {
 		complete := false

@@ -1,0 +1,4 @@
+package pace
+
+// ProcessTime is the processor time of this process.
+var ProcessTime = processTime
