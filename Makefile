@@ -39,6 +39,9 @@ bench: build ## measure the work of a backup beside the floors, restic and borg;
 	@scripts/need.sh restic borg || echo "measuring without them" >&2
 	$(GO) run ./bench $(BENCHFLAGS)
 
+neighbour: build ## measure what a PostgreSQL server feels of a backup beside it, ten minutes; needs postgresql and openssl
+	scripts/neighbour.sh
+
 fuzz: ## run every fuzz target for FUZZTIME (30s)
 	scripts/fuzz.sh $(FUZZTIME)
 
@@ -79,4 +82,4 @@ need:
 	GOBIN=$(CURDIR)/.cache/bin $(GO) install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK)
 	mv .cache/bin/staticcheck $@
 
-.PHONY: help build test race check bench fuzz crash demo run boot install golden clean need
+.PHONY: help build test race check bench neighbour fuzz crash demo run boot install golden clean need

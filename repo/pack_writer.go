@@ -183,6 +183,9 @@ func (s *packStream) open(ctx context.Context) (*openPack, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.kind == kindData {
+		store.Passing(obj) // trees are read by the next backup, data by who restores
+	}
 	h := packHeader{kind: s.kind, epoch: s.epoch, repo: s.repo, pack: id, writer: s.writer}
 	p := &openPack{id: id, obj: obj, sealer: crypto.NewPackSealer(s.key, id), header: h.encode(), used: headerSize}
 	if _, err := obj.WriteAt(p.header[:], 0); err != nil {

@@ -166,6 +166,9 @@ func (rd *Reader) openPackFile(ctx context.Context, number uint32, info packInfo
 				o.Close()
 				return nil, 0, fmt.Errorf("%w: its size changed from %d to %d bytes", ErrDamaged, info.size, o.Size())
 			}
+			if info.kind == kindData {
+				store.Passing(o)
+			}
 			return o, 1, nil
 		})
 		if err != nil {

@@ -31,6 +31,29 @@ func (f *osFile) Size() (int64, error) {
 	return info.Size(), nil
 }
 
+// giveBack frees the pages of the file that are clean.
+func (f *osFile) giveBack() {
+	raw, err := f.f.SyscallConn()
+	if err != nil {
+		return
+	}
+	// Advice, with which nothing stands or falls.
+	_ = raw.Control(func(fd uintptr) {
+		var fs unix.Statfs_t
+		if unix.Fstatfs(int(fd), &fs) == nil && fs.Type != unix.TMPFS_MAGIC && fs.Type != unix.RAMFS_MAGIC {
+			_ = unix.Fadvise(int(fd), 0, 0, unix.FADV_DONTNEED)
+		}
+	})
+}
+
+// GiveBack frees what the page cache holds of a file and the disk has too, where
+// there is a page cache. It is advice and can not fail.
+func GiveBack(f File) {
+	if g, ok := f.(interface{ giveBack() }); ok {
+		g.giveBack()
+	}
+}
+
 // Fallocate uses the system call and never the emulation of a C library, which
 // would write zeros without being asked.
 func (f *osFile) Fallocate(size int64) error {

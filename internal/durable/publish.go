@@ -25,6 +25,8 @@ type Temp struct {
 	size int64        // reserved
 	high atomic.Int64 // end of the highest byte written
 
+	passing atomic.Bool // see Passing
+
 	mu    sync.Mutex // guards state; held over the whole of Publish and Discard
 	state tempState
 }
@@ -96,6 +98,10 @@ func (t *Temp) WriteAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
+// Passing tells that nobody will read soon what is written: when it is durable
+// its pages are given back, so that they push nothing else out of the page cache.
+func (t *Temp) Passing() { t.passing.Store(true) }
+
 // Publish makes the file, cut to the highest byte written, durable under name
 // and returns when it is: steps P3 to P7 of the package comment. All writes have
 // returned before.
@@ -125,6 +131,9 @@ func (t *Temp) publish(name string, rename func(f FS, oldname, newname string) e
 	}
 	if err == nil {
 		err = t.file.Sync()
+	}
+	if err == nil && t.passing.Load() {
+		GiveBack(t.file)
 	}
 	cerr := t.file.Close()
 	t.state = tempClosed

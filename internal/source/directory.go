@@ -23,6 +23,7 @@ type directory struct {
 	volume uint64 // the device of the PATH it belongs to, when the scan stays on one
 
 	timeless bool // what is in it has no change time to trust
+	memory   bool // it is in the page cache and nowhere else
 
 	list task
 

@@ -39,3 +39,13 @@ func Names(buf []byte) ([]string, error) {
 	}
 	return names, nil
 }
+
+// MappedPages counts the pages of a range of a file that are in the page cache.
+var MappedPages = mappedPages
+
+// WithoutCachestat is as on a kernel that has no such call, until the result is called.
+func WithoutCachestat(without bool) (restore func()) {
+	was := noCachestat.Load()
+	noCachestat.Store(without || was)
+	return func() { noCachestat.Store(was) }
+}

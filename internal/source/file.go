@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -22,6 +23,8 @@ type openedFile struct {
 	scan  *scan
 	dir   *directory
 	first unix.Stat_t
+	pages sync.Mutex // guards foot, when there is something to give back
+	foot  footprint
 }
 
 // Open is described at [Source].
@@ -62,6 +65,9 @@ func (f *Files) Open(e *Entry) (File, error) {
 		o.Close()
 		return nil, ErrChanged
 	}
+	if !e.dir.memory && o.first.Size > 0 {
+		o.foot.look(o.fd, o.first.Size)
+	}
 	return o, nil
 }
 
@@ -75,9 +81,29 @@ func sameFile(e *Entry, st *unix.Stat_t) bool {
 	return e.Ino == st.Ino && e.Dev == uint64(st.Dev) && e.Type == typeOf(st.Mode)
 }
 
-func (o *openedFile) Read(p []byte) (int, error) { return read(o.fd, p) }
+func (o *openedFile) Read(p []byte) (int, error) {
+	n, err := read(o.fd, p)
+	if o.foot.cold {
+		o.pages.Lock()
+		o.foot.read += int64(n)
+		o.foot.passed(o.fd, o.foot.read)
+		o.pages.Unlock()
+	}
+	return n, err
+}
 
 func (o *openedFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := o.readAt(p, off)
+	if o.foot.cold {
+		o.pages.Lock()
+		o.foot.jumped = true
+		o.foot.passed(o.fd, off+int64(n))
+		o.pages.Unlock()
+	}
+	return n, err
+}
+
+func (o *openedFile) readAt(p []byte, off int64) (int, error) {
 	n := 0
 	for n < len(p) {
 		k, _, errno := syscall.Syscall6(unix.SYS_PREAD64, uintptr(o.fd), uintptr(unsafe.Pointer(&p[n])), uintptr(len(p)-n), uintptr(off)+uintptr(n), 0, 0)
@@ -162,6 +188,7 @@ func (o *openedFile) Details() (Details, error) {
 // Close may be called twice; the second call does nothing.
 func (o *openedFile) Close() error {
 	if o.fd >= 0 {
+		o.foot.over(o.fd, o.first.Size)
 		closeFD(o.fd)
 		o.fd = -1
 	}

@@ -63,11 +63,12 @@ func (d *directory) survey(fd int) {
 	}
 	up := d.parent
 	if up != nil && up.st.Ino != 0 && up.st.Dev == d.st.Dev {
-		d.timeless = up.timeless
+		d.timeless, d.memory = up.timeless, up.memory
 		return
 	}
 	typ, err := fileSystemType(fd)
 	d.timeless = err != nil || timelessTypes[typ]
+	d.memory = err == nil && memoryTypes[typ]
 	if err == nil && kernelTypes[typ] && !d.isPath() {
 		d.whole = false
 	}

@@ -128,3 +128,12 @@ func inodeOf(info os.FileInfo) (inode, error) {
 	}
 	return inode{uint64(st.Dev), st.Ino}, nil
 }
+
+// mincore tells which pages of a mapping are in memory.
+func mincore(m, there []byte) error {
+	_, _, errno := syscall.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), uintptr(unsafe.Pointer(&there[0])))
+	if errno != 0 {
+		return os.NewSyscallError("mincore", errno)
+	}
+	return nil
+}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/generalbots/backupd/internal/durable"
@@ -171,11 +172,26 @@ func (d *Dir) Open(ctx context.Context, name string) (Object, error) {
 	return &dirObject{f: f, name: name, size: size}, nil
 }
 
+// Passing tells of a Writer or an Object that nobody will read the same bytes
+// again soon, so that a page cache is left to those who use it: a Writer's are
+// given back when they are durable, an Object's when it is closed. Stores that
+// know no such thing ignore it. It is called before Commit and Close.
+func Passing(x any) {
+	if p, ok := x.(interface{ passing() }); ok {
+		p.passing()
+	}
+}
+
+func (w *dirWriter) passing() { w.tmp.Passing() }
+
 type dirObject struct {
 	f    durable.File
 	name string
 	size int64
+	once atomic.Bool // what is read is not read again
 }
+
+func (o *dirObject) passing() { o.once.Store(true) }
 
 func (o *dirObject) ReadAt(p []byte, off int64) (int, error) {
 	n, err := o.f.ReadAt(p, off)
@@ -185,8 +201,14 @@ func (o *dirObject) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-func (o *dirObject) Size() int64  { return o.size }
-func (o *dirObject) Close() error { return wrap("close", o.name, o.f.Close()) }
+func (o *dirObject) Size() int64 { return o.size }
+
+func (o *dirObject) Close() error {
+	if o.once.Load() {
+		durable.GiveBack(o.f)
+	}
+	return wrap("close", o.name, o.f.Close())
+}
 
 // List reads the directories one after the other.
 func (d *Dir) List(ctx context.Context, prefix string) ([]Info, error) {
