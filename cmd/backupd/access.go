@@ -31,7 +31,7 @@ func (a *access) flags(f *pflag.FlagSet) {
 	f.StringVar(&a.passphrase, "passphrase-file", "", "`FILE` with the passphrase in it (or BACKUPD_PASSPHRASE_FILE)")
 	f.StringVar(&a.recovery, "recovery-file", "", "`FILE` with the recovery code in it")
 	f.StringVar(&a.config, "config", "", "configuration `FILE` of the daemon, which says all of this; flags for the key go before it")
-	f.StringVar(&a.memory, "memory", "", "stay below `SIZE` of memory, 64M at least (otherwise GOMEMLIMIT, or about 128M)")
+	f.StringVar(&a.memory, "memory", "", "stay below `SIZE` of memory, 64M at least (otherwise GOMEMLIMIT, or about 128M); hashing a passphrase takes more for a moment")
 	f.StringVar(&a.stateDir, "state-dir", "", "`DIR` for the index and what this host remembers of the repository (or BACKUPD_STATE_DIR; otherwise REPOSITORY-ID below $XDG_STATE_HOME/backupd)")
 }
 

@@ -18,7 +18,7 @@ type sharing struct{ io, cpu string }
 const sharingHelp = `
 
 --io-limit bounds the bytes a second that are read and written, all together; --cpu-limit the processor time. To give way
-without a limit, run it under nice(1) and ionice(1).`
+without a limit, run it under nice(1) and ionice(1): nice ionice -c2 -n7 backupd …`
 
 // shares gives a command the flags, and its context the pace that they ask for.
 func (p *program) shares(c *cobra.Command) *cobra.Command {
