@@ -24,10 +24,12 @@ type share struct {
 }
 
 // reading is the time between two looks at the clock, which cost a system call. window is how long the allowance of
-// idle time is kept.
+// idle time is kept. longest bounds a pause: what others in the process used while there was no work to hold back, be it
+// hours, is not the fault of the next.
 const (
 	reading = 5 * time.Millisecond
 	window  = 100 * time.Millisecond
+	longest = 2 * time.Second
 )
 
 func newShare(cores float64) *share {
@@ -51,7 +53,8 @@ func (s *share) account(now time.Duration) {
 	}
 	used := processTime()
 	allowed := func(d time.Duration) time.Duration { return time.Duration(float64(d) * s.cores) }
-	s.credit = min(s.credit+allowed(now-s.at), allowed(window)) - (used - s.used)
+	s.credit += allowed(now-s.at) - (used - s.used)
+	s.credit = max(min(s.credit, allowed(window)), -allowed(longest))
 	s.used, s.at = used, now
 	next := now + reading
 	if s.credit < 0 {
