@@ -14,7 +14,7 @@ COUNTED     := Allocat|Memory
 LENGTHY     := Megabytes|Crash|Deep|FailingStore|PowerCut|StoresLittleMore|ManyVersions
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST)
 
 build: ## the static binary bin/backupd
 	CGO_ENABLED=0 $(GO) build -buildvcs=auto -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/backupd ./cmd/backupd
@@ -34,10 +34,26 @@ check: .cache/bin/staticcheck-$(STATICCHECK) ## formatting, vet, staticcheck, th
 	.cache/bin/staticcheck-$(STATICCHECK) -checks all ./...
 	$(GO) test -count=1 ./internal/archtest
 
-bench: build ## measure the work of a backup beside the floors, restic and borg; writes docs/benchmarks.md
+bench: build ## measure the work of a backup beside the floors, restic, borg and kopia; writes docs/benchmarks.md (hours; BENCHFLAGS='-rows tree')
 	@scripts/need.sh tar zstd xz rsync
-	@scripts/need.sh restic borg || echo "measuring without them" >&2
-	$(GO) run ./bench $(BENCHFLAGS)
+	@scripts/need.sh restic borg sqlite3 || echo "measuring without them" >&2
+	$(GO) run ./bench -disk var/bench-disk -figures var/bench/figures.json $(BENCHFLAGS)
+
+bench-smoke: build ## a minute of ratios to the floors; fails when one stands a third above bench/smoke.json
+	@scripts/need.sh tar zstd
+	$(GO) run ./bench smoke $(SMOKEFLAGS)
+
+scale: build ## growth with the number of files; writes docs/scale.csv and docs/scale.svg (SCALEFLAGS='-counts 10000,10000000')
+	@scripts/need.sh rsync
+	$(GO) run ./bench scale $(SCALEFLAGS)
+
+profile: ## CPU, heap, mutex, block profiles and a trace of each step in var/profile, and shares.md there
+	@scripts/need.sh tar xz
+	CGO_ENABLED=0 $(GO) build -buildvcs=auto -tags profile -ldflags '-X main.version=$(VERSION)' -o var/profile/backupd ./cmd/backupd
+	$(GO) run ./bench profile $(PROFILEFLAGS)
+
+limits: ## what each step of the work costs by itself, from the Go benchmarks; writes var/profile/limits.md
+	$(GO) run ./bench limits $(LIMITFLAGS)
 
 neighbour: build ## measure what a PostgreSQL server feels of a backup beside it, ten minutes; needs postgresql and openssl
 	scripts/neighbour.sh
@@ -82,4 +98,4 @@ need:
 	GOBIN=$(CURDIR)/.cache/bin $(GO) install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK)
 	mv .cache/bin/staticcheck $@
 
-.PHONY: help build test race check bench neighbour fuzz crash demo run boot install golden clean need
+.PHONY: help build test race check bench bench-smoke scale profile limits neighbour fuzz crash demo run boot install golden clean need

@@ -57,9 +57,9 @@ func texts(t *testing.T, dir string) map[string]string {
 
 func TestDump_RewritesOneRowOfAHundredAndAppendsOneOfFiveHundred(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "dump")
-	d := newDump(1)
+	d := newDump(1, anywhere)
 	read := func() [][]byte {
-		if err := d.write(name); err != nil {
+		if err := d.write(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}
 		text, err := os.ReadFile(name)
@@ -69,7 +69,9 @@ func TestDump_RewritesOneRowOfAHundredAndAppendsOneOfFiveHundred(t *testing.T) {
 		return bytes.Split(text, []byte("\n"))
 	}
 	before := read()
-	d.nextDay()
+	if err := d.nextDay(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	after := read()
 	rows := len(before)
 	if got, want := len(after)-rows, rows/500; got < want-1 || got > want+1 {

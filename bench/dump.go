@@ -2,36 +2,100 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
 )
 
-// dump is a text dump of a table of messages, as pg_dump writes one: a row a line, in the order of
-// its key. Each day one row in a hundred, chosen at random, is rewritten and one in five hundred is added.
-type dump struct {
+// daily is a database whose dump is backed up every day.
+type daily interface {
+	// nextDay changes rows and adds some.
+	nextDay(ctx context.Context) error
+	// write makes the dump anew under a name.
+	write(ctx context.Context, name string) error
+	// rows is how many there are now.
+	rows() int
+	// close ends what was started and removes what it left.
+	close() error
+}
+
+// dumpKinds are the rows of dumps: what each is, and how it begins.
+var dumpKinds = []struct {
+	row, what, file string
+	begin           func(ctx context.Context, o options) (daily, error)
+}{
+	{"dump", "a text dump, 1 % of the rows rewritten at random a day", "messages.sql",
+		func(_ context.Context, o options) (daily, error) { return newDump(o.dumpMB, anywhere), nil }},
+	{"dump-hot", "a text dump, 1 % of the rows rewritten a day, nearly all of them in four hot ranges and among the newest", "messages.sql",
+		func(_ context.Context, o options) (daily, error) { return newDump(o.dumpMB, inHotRanges), nil }},
+	{"dump-sqlite", "a SQLite file, 1 % of its rows updated at random a day", "messages.db", beginSQLite},
+	{"dump-postgres", "pg_dump -Fc -Z0 of a PostgreSQL table, 1 % of its rows updated at random a day and vacuumed", "messages.dump", beginPostgres},
+}
+
+// table is a table of messages in the order of its key. Each day one row in a hundred is rewritten and one in five
+// hundred is added.
+type table struct {
 	versions []uint16 // of each row
 	r        *rand.Rand
+	where    func(r *rand.Rand, rows int) int
 }
 
 // rowBytes is the average length of a row, so that a size can be turned into a number of rows.
 const rowBytes = 281
 
-func newDump(megabytes int) *dump {
-	return &dump{versions: make([]uint16, megabytes*1_000_000/rowBytes), r: rand.New(rand.NewPCG(97, 1))}
+func newTable(megabytes int, where func(*rand.Rand, int) int) table {
+	return table{versions: make([]uint16, megabytes*1_000_000/rowBytes), r: rand.New(rand.NewPCG(97, 1)), where: where}
 }
 
-// nextDay changes rows and adds some.
-func (d *dump) nextDay() {
-	n := len(d.versions)
-	for range n / 100 {
-		d.versions[d.r.IntN(n)]++
+func anywhere(r *rand.Rand, rows int) int { return r.IntN(rows) }
+
+// inHotRanges picks one of four ranges of half a hundredth of the rows or the newest twentieth, and one time in
+// twenty any row.
+func inHotRanges(r *rand.Rand, rows int) int {
+	width := max(1, rows/200)
+	switch k := r.IntN(20); {
+	case k == 0:
+		return r.IntN(rows)
+	case k < 12:
+		return (k%4*2+1)*rows/9 + r.IntN(width)
 	}
-	d.versions = append(d.versions, make([]uint16, n/500)...)
+	return rows - 1 - r.IntN(max(1, rows/20))
 }
+
+// turn is one day. It returns the rows that were rewritten and the first of those that were added.
+func (t *table) turn() (rewritten []int, added int) {
+	n := len(t.versions)
+	for range n / 100 {
+		i := t.where(t.r, n)
+		t.versions[i]++
+		rewritten = append(rewritten, i)
+	}
+	t.versions = append(t.versions, make([]uint16, n/500)...)
+	return rewritten, n
+}
+
+func (t *table) rows() int { return len(t.versions) }
+
+// text appends the text of row i as it is now.
+func (t *table) text(b []byte, i int) []byte { return row(b, uint64(i), uint64(t.versions[i])) }
+
+// dump is a text dump of the table, as pg_dump writes one: a row a line.
+type dump struct{ table }
+
+func newDump(megabytes int, where func(*rand.Rand, int) int) *dump {
+	return &dump{newTable(megabytes, where)}
+}
+
+func (d *dump) nextDay(context.Context) error {
+	d.turn()
+	return nil
+}
+
+func (d *dump) close() error { return nil }
 
 // write makes the file anew, as a dump program does: under another name, then renamed.
-func (d *dump) write(name string) error {
+func (d *dump) write(_ context.Context, name string) error {
 	f, err := os.Create(name + ".part")
 	if err != nil {
 		return err
@@ -40,8 +104,8 @@ func (d *dump) write(name string) error {
 	w := bufio.NewWriterSize(f, 1<<20)
 	w.WriteString("--\n-- PostgreSQL database dump\n--\n\nCOPY public.message_history (id, session_id, role, content, tokens, created_at) FROM stdin;\n")
 	var line []byte
-	for i, v := range d.versions {
-		line = row(line[:0], uint64(i), uint64(v))
+	for i := range d.versions {
+		line = d.text(line[:0], i)
 		w.Write(line)
 	}
 	w.WriteString("\\.\n\n--\n-- PostgreSQL database dump complete\n--\n")

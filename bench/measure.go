@@ -18,6 +18,17 @@ import (
 type cost struct {
 	wall, cpu time.Duration
 	anon      int64 // peak of RssAnon over the command and all its descendants, in bytes
+	// ran and waited are the times all threads had a processor and wanted one that others had; only with command.delays.
+	ran, waited time.Duration
+}
+
+// unhindered is the wall time less the share of it that others held the processors. It is exact on a quiet machine,
+// where it is the wall time, and about right on a busy one, where that says nothing.
+func (c cost) unhindered() time.Duration {
+	if c.ran == 0 {
+		return c.wall
+	}
+	return time.Duration(float64(c.wall) * float64(c.ran) / float64(c.ran+c.waited))
 }
 
 // command is something to run; only what is below measured counts as its cost.
@@ -28,6 +39,8 @@ type command struct {
 	stdin string // file, or ""
 	// okay are the exit codes that are no failure besides 0.
 	okay []int
+	// delays has the scheduler's figures of every thread read as well, which costs the command a little.
+	delays bool
 }
 
 // shell is a pipeline.
@@ -58,12 +71,13 @@ func (c command) measure(ctx context.Context) (cost, string, error) {
 	if err := cmd.Start(); err != nil {
 		return cost{}, "", err
 	}
-	done, peak := make(chan struct{}), make(chan int64)
-	go func() { peak <- watch(cmd.Process.Pid, done) }()
+	done, seen := make(chan struct{}), make(chan cost)
+	go func() { seen <- watch(cmd.Process.Pid, c.delays, done) }()
 	err := cmd.Wait()
 	wall := time.Since(start)
 	close(done)
-	spent := cost{wall: wall, cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), anon: <-peak}
+	spent := <-seen
+	spent.wall, spent.cpu = wall, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && slices.Contains(c.okay, exit.ExitCode()) {
 		err = nil
@@ -85,24 +99,44 @@ func last(text string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// watch adds up the anonymous memory of a process and its descendants until done, and returns the peak.
-func watch(pid int, done <-chan struct{}) (peak int64) {
+// watch adds up the anonymous memory of a process and its descendants until done, and returns the peak. With
+// delays it also keeps what the scheduler last said of each of their threads.
+func watch(pid int, delays bool, done <-chan struct{}) (seen cost) {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
 	family := []int{pid}
+	threads := map[string][2]time.Duration{}
 	for i := 0; ; i++ {
-		if i%8 == 0 { // finding children is dearer than reading their memory, and programs seldom have new ones
+		if i%8 == 0 || delays { // finding children is dearer than reading their memory, and programs seldom have new ones
 			family = descendants(pid)
 		}
 		sum := int64(0)
 		for _, p := range family {
 			sum += anonymous(p)
+			if delays {
+				schedule(p, threads)
+			}
 		}
-		peak = max(peak, sum)
+		seen.anon = max(seen.anon, sum)
 		select {
 		case <-done:
-			return peak
+			for _, t := range threads {
+				seen.ran, seen.waited = seen.ran+t[0], seen.waited+t[1]
+			}
+			return seen
 		case <-tick.C:
+		}
+	}
+}
+
+// schedule reads how long each thread of a process has had a processor and has waited for one.
+func schedule(pid int, threads map[string][2]time.Duration) {
+	names, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/schedstat")
+	for _, name := range names {
+		text, _ := os.ReadFile(name) // a thread that ended meanwhile keeps what was read before
+		var ran, waited int64
+		if n, _ := fmt.Sscan(string(text), &ran, &waited); n == 2 {
+			threads[name] = [2]time.Duration{time.Duration(ran), time.Duration(waited)}
 		}
 	}
 }

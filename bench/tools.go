@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,7 +28,11 @@ type tool struct {
 	id      func(t *tool, stdout string) string
 	restore func(t *tool, id, target string) []string
 	check   func(t *tool) []string
-	taken   int // snapshots since reset, for tools that want names
+	// again restores over what is there and leaves alone what has not changed; nil where a tool can not.
+	again func(t *tool, id, target string) []string
+	// few restores some files out of a snapshot of dir.
+	few   func(t *tool, id, dir string, names []string, target string) command
+	taken int // snapshots since reset, for tools that want names
 }
 
 func (t *tool) in(name string) string { return filepath.Join(t.home, name) }
@@ -58,34 +61,6 @@ func (t *tool) reset(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// take backs up one path and returns the snapshot's id.
-func (t *tool) take(ctx context.Context, path string) (cost, string, error) {
-	t.taken++
-	c := t.command(t.backup(t, path))
-	spent, stdout, err := c.measure(ctx)
-	if err != nil {
-		return cost{}, "", err
-	}
-	return spent, t.id(t, stdout), nil
-}
-
-// stored is the size of the repository as files have it.
-func (t *tool) stored() (int64, error) { return treeSize(t.in("repo")) }
-
-func treeSize(dir string) (sum int64, err error) {
-	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		info, err := d.Info()
-		if err == nil {
-			sum += info.Size()
-		}
-		return err
-	})
-	return sum, err
 }
 
 const password = "correct horse battery staple"
@@ -131,6 +106,11 @@ func findTools(ctx context.Context, o options) ([]*tool, error) {
 			return nil, err
 		}
 		t.version = strings.TrimSpace(strings.SplitN(stdout, "\n", 2)[0])
+		if minor := 0; c.name == "restic" {
+			if n, _ := fmt.Sscanf(t.version, "restic 0.%d", &minor); n == 1 && minor < 17 {
+				t.again = nil
+			}
+		}
 		tools = append(tools, t)
 	}
 	for _, name := range o.only {
@@ -157,7 +137,13 @@ func newBackupd(_, home string) *tool {
 		stdin:   func(_ *tool, name string) []string { return []string{"repo", "backup", "--stdin", name} },
 		id:      func(_ *tool, stdout string) string { return last(stdout, 1) },
 		restore: func(_ *tool, id, target string) []string { return []string{"repo", "restore", id, "--target", target} },
-		check:   func(*tool) []string { return []string{"repo", "check", "--read-data"} },
+		again: func(_ *tool, id, target string) []string {
+			return []string{"repo", "restore", id, "--target", target, "--overwrite", "if-changed"}
+		},
+		few: func(t *tool, id, _ string, names []string, target string) command {
+			return t.command(append([]string{"repo", "restore", id, "--target", target, "--"}, names...))
+		},
+		check: func(*tool) []string { return []string{"repo", "check", "--read-data"} },
 	}
 }
 
@@ -181,7 +167,17 @@ func newRestic(_, home string) *tool {
 			return summary.ID
 		},
 		restore: func(_ *tool, id, target string) []string { return []string{"restore", id, "--target", target} },
-		check:   func(*tool) []string { return []string{"check", "--read-data"} },
+		again: func(_ *tool, id, target string) []string {
+			return []string{"restore", id, "--target", target, "--overwrite", "if-changed"}
+		},
+		few: func(t *tool, id, _ string, names []string, target string) command {
+			argv := []string{"restore", id, "--target", target}
+			for _, name := range names {
+				argv = append(argv, "--include", name)
+			}
+			return t.command(argv)
+		},
+		check: func(*tool) []string { return []string{"check", "--read-data"} },
 	}
 }
 
@@ -202,6 +198,15 @@ func newBorg(_, home string) *tool {
 		id: func(t *tool, _ string) string { return archive(t) },
 		restore: func(_ *tool, id, target string) []string {
 			return []string{"extract", "--numeric-ids", id} // into the working directory, see inTarget
+		},
+		few: func(t *tool, id, _ string, names []string, target string) command {
+			argv := []string{"extract", "--numeric-ids", id}
+			for _, name := range names {
+				argv = append(argv, strings.TrimPrefix(name, "/"))
+			}
+			c := t.command(argv)
+			c.dir = target
+			return c
 		},
 		check: func(*tool) []string { return []string{"check", "--verify-data", at("repo")} },
 	}
@@ -234,6 +239,12 @@ func newKopia(_, home string) *tool {
 		restore: func(_ *tool, id, target string) []string {
 			return []string{"snapshot", "restore", "--no-progress", id, target}
 		},
+		few: func(t *tool, id, dir string, names []string, target string) command { // one path a call is all it takes
+			c := shell(target, `kopia=$1 id=$2 dir=$3; shift 3; for f; do "$kopia" snapshot restore --no-progress "$id/${f#"$dir"/}" "./${f##*/}"; done`,
+				append([]string{t.path, id, dir}, names...)...)
+			c.env = t.env
+			return c
+		},
 		check: func(*tool) []string {
 			return []string{"snapshot", "verify", "--verify-files-percent=100", "--no-progress"}
 		},
@@ -255,4 +266,12 @@ func (t *tool) inTarget(id, path, target string) (command, string) {
 		return c, target
 	}
 	return c, filepath.Join(target, path)
+}
+
+// landed is where the row few finds a file again.
+func (t *tool) landed(name, dir, target string) string {
+	if t.name == "kopia" {
+		return filepath.Join(target, filepath.Base(name))
+	}
+	return filepath.Join(target, name)
 }

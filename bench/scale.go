@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// growth is the measurement of make scale: how the time of a file and the memory grow with the number of files.
+type growth struct {
+	o       options
+	counts  []int
+	kinds   []string
+	runs    int
+	flatMax int
+	rowsMax int
+	csv     string
+	svg     string
+}
+
+// point is one step on one tree by one tool.
+type point struct {
+	tool, kind, step string
+	files            int
+	wall, cpu        time.Duration
+	anon             int64
+	stored           int64
+}
+
+// growthKinds are the trees that grow. Empty files tell what a file costs besides its bytes, and more of them fit.
+var growthKinds = []struct{ name, what string }{
+	{"rows", "files of about 280 bytes, 250 to a directory"},
+	{"empty", "empty files, 250 to a directory"},
+	{"flat", "empty files, all in one directory"},
+}
+
+var growthSteps = []string{"first", "unchanged", "restore"}
+
+// runScale measures growth and writes it as a table and as a plot.
+func runScale(ctx context.Context, args []string) (err error) {
+	var g growth
+	flags := flag.NewFlagSet("bench scale", flag.ExitOnError)
+	counts := flags.String("counts", "10000,100000,1000000", "numbers of files, by comma")
+	kinds := flags.String("kinds", "rows,empty,flat", "trees: rows (small files), empty (empty files), flat (one directory)")
+	tools := flags.String("tools", "backupd", "tools to run, by comma")
+	flags.IntVar(&g.runs, "runs", 3, "how often each step is measured; the median counts; one run above a million files")
+	flags.IntVar(&g.rowsMax, "rows-max", 1_000_000, "above so many files only empty ones")
+	flags.IntVar(&g.flatMax, "flat-max", 1_000_000, "no directory of more entries")
+	flags.StringVar(&g.o.work, "work", "/dev/shm/backupd-scale", "working directory, on a RAM disk")
+	flags.StringVar(&g.csv, "csv", "docs/scale.csv", "where the figures go; - prints them")
+	flags.StringVar(&g.svg, "svg", "docs/scale.svg", "where the plot goes; - for none")
+	flags.StringVar(&g.o.backupd, "backupd", "bin/backupd", "the binary to measure")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if g.counts, err = parseCounts(*counts); err != nil {
+		return err
+	}
+	slices.Sort(g.counts)
+	g.kinds, g.o.only = strings.Split(*kinds, ","), strings.Split(*tools, ",")
+	for _, kind := range g.kinds {
+		if !slices.ContainsFunc(growthKinds, func(k struct{ name, what string }) bool { return k.name == kind }) {
+			return fmt.Errorf("no tree %q; there are rows, empty and flat", kind)
+		}
+	}
+	if g.runs < 1 {
+		return fmt.Errorf("-runs %d: at least one", g.runs)
+	}
+	if err := g.o.absolute(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(g.o.work, 0o700); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(g.o.work)) }()
+	points, err := g.measure(ctx)
+	if len(points) == 0 {
+		return err
+	}
+	return errors.Join(err, g.write(points))
+}
+
+// measure goes through kinds and counts. What was measured before something failed is worth writing.
+func (g growth) measure(ctx context.Context) (points []point, err error) {
+	for _, kind := range g.kinds {
+		for _, n := range g.counts {
+			if kind == "rows" && n > g.rowsMax || kind == "flat" && n > g.flatMax {
+				continue
+			}
+			s := shape{files: n, flat: kind == "flat"}
+			if kind == "rows" {
+				s.bytes = -1
+			}
+			more, err := g.grow(ctx, kind, s)
+			points = append(points, more...)
+			if err != nil {
+				return points, fmt.Errorf("%s, %d files: %w", kind, n, err)
+			}
+		}
+	}
+	return points, nil
+}
+
+func (g growth) grow(ctx context.Context, kind string, s shape) (points []point, err error) {
+	o := g.o
+	o.work = filepath.Join(g.o.work, "home")
+	dir := filepath.Join(g.o.work, "tree")
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err := errors.Join(roomFor(g.o.work, s.files+s.files/perDirectory), room(g.o.work, s.need())); err != nil {
+		return nil, err
+	}
+	tools, err := findTools(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	runs := g.runs
+	if s.files > 1_000_000 {
+		runs = 1
+	}
+	fmt.Fprintf(os.Stderr, "scale, %d files, %s\n", s.files, kind)
+	b := &bench{o: o, tools: tools, results: results{}, notes: map[string]string{}, at: setting{work: o.work}}
+	for run := range runs {
+		for _, t := range tools {
+			if err := b.growOnce(ctx, t, s, dir, run == 0 && s.files <= 100_000); err != nil {
+				return points, fmt.Errorf("%s: %w", t.name, err)
+			}
+		}
+	}
+	for _, t := range tools {
+		for _, step := range growthSteps {
+			m := median(b.results[t.name][step].costs)
+			points = append(points, point{tool: t.name, kind: kind, step: step, files: s.files, wall: m.wall, cpu: m.cpu, anon: m.anon, stored: b.results[t.name]["first"].bytes[0]})
+		}
+	}
+	return points, nil
+}
+
+// growOnce makes the tree if it is not there, backs it up twice and restores it. What would not fit twice is
+// removed before it is restored; then there is nothing to compare with, so small trees are kept and compared.
+func (b *bench) growOnce(ctx context.Context, t *tool, s shape, dir string, verify bool) (err error) {
+	if err := t.reset(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(t.home)) }()
+	if _, err := os.Stat(dir); err != nil {
+		if err := s.write(dir); err != nil {
+			return err
+		}
+	}
+	if _, err = b.take(ctx, t, "first", dir); err != nil {
+		return err
+	}
+	if err := b.size(t, "first"); err != nil {
+		return err
+	}
+	id, err := b.take(ctx, t, "unchanged", dir)
+	if err != nil {
+		return err
+	}
+	if roomFor(b.o.work, s.files+s.files/perDirectory) != nil || room(b.o.work, s.need()) != nil {
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+		verify = false
+	}
+	if err := b.restore(ctx, t, "restore", id, dir, verify); err != nil || verify {
+		return err
+	}
+	return nil
+}
+
+// write leaves the figures as comma-separated values, and the plot of them.
+func (g growth) write(points []point) error {
+	var w strings.Builder
+	w.WriteString("tool,tree,step,files,wall_seconds,cpu_seconds,us_per_file,peak_anonymous_bytes,stored_bytes\n")
+	for _, p := range points {
+		fmt.Fprintf(&w, "%s,%s,%s,%d,%.3f,%.3f,%.2f,%d,%d\n", p.tool, p.kind, p.step, p.files, p.wall.Seconds(), p.cpu.Seconds(), p.perFile(), p.anon, p.stored)
+	}
+	fmt.Print(w.String())
+	if g.csv != "-" {
+		if err := os.WriteFile(g.csv, []byte(w.String()), 0o644); err != nil {
+			return err
+		}
+	}
+	if g.svg == "-" {
+		return nil
+	}
+	return os.WriteFile(g.svg, []byte(growthPlot(points)), 0o644)
+}
+
+// perFile is the time of a file in microseconds.
+func (p point) perFile() float64 { return float64(p.wall.Nanoseconds()) / 1e3 / float64(p.files) }
