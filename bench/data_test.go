@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -122,10 +123,10 @@ func TestSparse_TellsFilesWithOtherBytesOrHolesApart(t *testing.T) {
 func TestFigures_OfRunsOfSomeRowsEachComeTogether(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "deep", "figures.json")
 	run := func(row string, seconds int, days int) (*bench, error) {
-		b := &bench{o: options{rows: map[string]bool{row: true}, days: days}, results: results{}, notes: map[string]string{row: "what"}}
+		b := &bench{o: options{rows: map[string]bool{row: true}, days: days, figures: file}, results: results{}, notes: map[string]string{row: "what"}}
 		b.results.cost("backupd", row, cost{wall: time.Duration(seconds) * time.Second, cpu: 2, anon: 3})
 		b.results.bytes("backupd", row, 4)
-		return b, b.remember(file)
+		return b, errors.Join(b.save([]string{row, "dump"}), b.load())
 	}
 	for _, r := range []struct {
 		row     string
@@ -150,6 +151,9 @@ func TestFigures_OfRunsOfSomeRowsEachComeTogether(t *testing.T) {
 	if _, err := run("check", 5, 2); err == nil {
 		t.Error("figures of other sizes were mixed in")
 	}
+	if b.o.rows["dump"] {
+		t.Error("a row that was not measured is in the report")
+	}
 }
 
 func TestDayTable_HasWhatEachDayAdded(t *testing.T) {
@@ -173,6 +177,9 @@ func TestUnhindered_TakesOutWhatOthersHeldTheProcessorFor(t *testing.T) {
 	if got := (cost{wall: 8 * time.Second, ran: time.Second, waited: 3 * time.Second}).unhindered(); got != 2*time.Second {
 		t.Errorf("got %v, want 2s", got)
 	}
+	if got := (cost{wall: 8 * time.Second, ran: time.Second, waited: 3 * time.Second, idle: 4 * time.Second}).unhindered(); got != 5*time.Second {
+		t.Errorf("half of it idle: got %v, want 5s", got)
+	}
 	if got := (cost{wall: 8 * time.Second}).unhindered(); got != 8*time.Second {
 		t.Errorf("without the scheduler's figures: got %v, want the wall time", got)
 	}
@@ -182,6 +189,9 @@ func TestUnhindered_TakesOutWhatOthersHeldTheProcessorFor(t *testing.T) {
 	got, _, err := c.measure(t.Context())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if slept, _, err := (command{argv: []string{"sh", "-c", "sleep 0.4"}, delays: true}).measure(t.Context()); err != nil || slept.unhindered() < 300*time.Millisecond {
+		t.Errorf("a sleep of 0.4 s: got %v unhindered of %v, %v; nobody hindered it", slept.unhindered(), slept.wall, err)
 	}
 	if got.ran == 0 || got.waited < got.ran/3 {
 		t.Errorf("ran %v, waited %v: two loops on one core wait half of the time", got.ran, got.waited)

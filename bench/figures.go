@@ -35,42 +35,75 @@ func (o options) sizes() string {
 		o.dumpMB, o.days, o.streamMB, o.scale, o.small, o.imageMB, o.sparseGB, o.tree, o.files)
 }
 
-// remember puts the figures of this run over those in the file, and those of the file's other rows beside this run's.
-func (b *bench) remember(name string) error {
-	old := saved{Sizes: b.o.sizes(), Rows: map[string]bool{}, Notes: map[string]string{}, Results: map[string]map[string]savedFigure{}}
-	text, err := os.ReadFile(name)
+// readFigures reads the file, which need not be there yet, and refuses one of other sizes.
+func (o options) readFigures() (saved, error) {
+	s := saved{Sizes: o.sizes(), Rows: map[string]bool{}, Notes: map[string]string{}, Results: map[string]map[string]savedFigure{}}
+	text, err := os.ReadFile(o.figures)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
 	if err == nil {
-		err = json.Unmarshal(text, &old)
+		err = json.Unmarshal(text, &s)
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s: %w", name, err)
+	if err != nil {
+		return s, fmt.Errorf("%s: %w", o.figures, err)
 	}
-	if old.Sizes != b.o.sizes() {
-		return fmt.Errorf("%s is of runs with other sizes (%s): name another file", name, old.Sizes)
+	if s.Sizes != o.sizes() {
+		return s, fmt.Errorf("%s is of runs with other sizes (%s, not %s): name another file with -figures", o.figures, s.Sizes, o.sizes())
+	}
+	return s, nil
+}
+
+// save puts what this run has measured so far over what is in the file, for the rows that are done.
+func (b *bench) save(done []string) error {
+	if b.o.figures == "" {
+		return nil
+	}
+	s, err := b.o.readFigures()
+	if err != nil {
+		return err
 	}
 	for who, rows := range b.results {
-		if old.Results[who] == nil {
-			old.Results[who] = map[string]savedFigure{}
+		if s.Results[who] == nil {
+			s.Results[who] = map[string]savedFigure{}
 		}
 		for row, f := range rows {
-			old.Results[who][row] = f.save()
+			s.Results[who][row] = f.save()
 		}
 	}
-	maps.Copy(old.Rows, b.o.rows)
-	maps.Copy(old.Notes, b.notes)
-	b.o.rows, b.notes = old.Rows, old.Notes
-	for who, rows := range old.Results {
+	for _, row := range done {
+		if b.o.rows[row] {
+			s.Rows[row] = true
+		}
+	}
+	maps.Copy(s.Notes, b.notes)
+	text, err := json.MarshalIndent(s, "", "\t")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(b.o.figures), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(b.o.figures, text, 0o644)
+}
+
+// load puts the file's rows beside this run's, so that they come into the report.
+func (b *bench) load() error {
+	if b.o.figures == "" {
+		return nil
+	}
+	s, err := b.o.readFigures()
+	if err != nil {
+		return err
+	}
+	for who, rows := range s.Results {
 		for row, f := range rows {
 			*b.results.at(who, row) = f.load()
 		}
 	}
-	if text, err = json.MarshalIndent(old, "", "\t"); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(name, text, 0o644)
+	maps.Copy(s.Rows, b.o.rows)
+	b.o.rows, b.notes = s.Rows, s.Notes
+	return nil
 }
 
 func (f *figure) save() savedFigure {

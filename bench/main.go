@@ -66,6 +66,11 @@ func runTable(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	o.withoutUnreachable()
+	if o.figures != "" {
+		if _, err := o.readFigures(); err != nil { // now, not when all is measured
+			return err
+		}
+	}
 	if err := os.MkdirAll(o.work, 0o700); err != nil {
 		return err
 	}
@@ -100,13 +105,11 @@ func runTable(ctx context.Context, args []string) (err error) {
 		if err := part.measure(ctx); err != nil {
 			failed = errors.Join(failed, err)
 			fmt.Fprintln(os.Stderr, "bench: goes on without:", err)
+			continue
 		}
+		failed = errors.Join(failed, b.save(part.rows))
 	}
-	if o.figures != "" {
-		if err := b.remember(o.figures); err != nil {
-			return errors.Join(failed, err)
-		}
-	}
+	failed = errors.Join(failed, b.load())
 	report := b.report(describe(o.work))
 	fmt.Print(report)
 	if failed = errors.Join(failed, ctx.Err()); o.out == "" || failed != nil {

@@ -18,8 +18,9 @@ import (
 type cost struct {
 	wall, cpu time.Duration
 	anon      int64 // peak of RssAnon over the command and all its descendants, in bytes
-	// ran and waited are the times all threads had a processor and wanted one that others had; only with command.delays.
-	ran, waited time.Duration
+	// ran and waited are the times all threads had a processor and wanted one that others had, idle is the time in
+	// which none wanted one; only with command.delays.
+	ran, waited, idle time.Duration
 }
 
 // unhindered is the wall time less the share of it that others held the processors. It is exact on a quiet machine,
@@ -28,7 +29,8 @@ func (c cost) unhindered() time.Duration {
 	if c.ran == 0 {
 		return c.wall
 	}
-	return time.Duration(float64(c.wall) * float64(c.ran) / float64(c.ran+c.waited))
+	idle := min(c.idle, c.wall)
+	return idle + time.Duration(float64(c.wall-idle)*float64(c.ran)/float64(c.ran+c.waited))
 }
 
 // command is something to run; only what is below measured counts as its cost.
@@ -105,7 +107,8 @@ func watch(pid int, delays bool, done <-chan struct{}) (seen cost) {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
 	family := []int{pid}
-	threads := map[string][2]time.Duration{}
+	s := schedule{threads: map[string][2]time.Duration{}}
+	before := time.Now()
 	for i := 0; ; i++ {
 		if i%8 == 0 || delays { // finding children is dearer than reading their memory, and programs seldom have new ones
 			family = descendants(pid)
@@ -113,30 +116,23 @@ func watch(pid int, delays bool, done <-chan struct{}) (seen cost) {
 		sum := int64(0)
 		for _, p := range family {
 			sum += anonymous(p)
-			if delays {
-				schedule(p, threads)
-			}
 		}
 		seen.anon = max(seen.anon, sum)
+		if delays {
+			busy := s.read(family)
+			now := time.Now()
+			if !busy {
+				seen.idle += now.Sub(before)
+			}
+			before = now
+		}
 		select {
 		case <-done:
-			for _, t := range threads {
+			for _, t := range s.threads {
 				seen.ran, seen.waited = seen.ran+t[0], seen.waited+t[1]
 			}
 			return seen
 		case <-tick.C:
-		}
-	}
-}
-
-// schedule reads how long each thread of a process has had a processor and has waited for one.
-func schedule(pid int, threads map[string][2]time.Duration) {
-	names, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/schedstat")
-	for _, name := range names {
-		text, _ := os.ReadFile(name) // a thread that ended meanwhile keeps what was read before
-		var ran, waited int64
-		if n, _ := fmt.Sscan(string(text), &ran, &waited); n == 2 {
-			threads[name] = [2]time.Duration{time.Duration(ran), time.Duration(waited)}
 		}
 	}
 }

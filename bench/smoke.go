@@ -54,7 +54,7 @@ func runSmoke(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("bench smoke", flag.ExitOnError)
 	file := flags.String("usual", "bench/smoke.json", "the usual ratios")
 	update := flags.Bool("update", false, "write what is measured as the usual ratios; on a quiet machine")
-	budget := flags.Duration("budget", 100*time.Second, "no further set of pairs is begun after three quarters of this")
+	budget := flags.Duration("budget", 120*time.Second, "no further set of pairs is begun after half of this")
 	flags.StringVar(&o.work, "work", smokePlace(), "working directory, on a RAM disk where there is one")
 	flags.StringVar(&o.backupd, "backupd", "bin/backupd", "the binary to measure")
 	if err := flags.Parse(args); err != nil {
@@ -64,7 +64,7 @@ func runSmoke(ctx context.Context, args []string) (err error) {
 	if err := o.absolute(); err != nil {
 		return err
 	}
-	s := smoke{usual: map[string]float64{}, reached: map[string]float64{}, until: time.Now().Add(*budget * 3 / 4)}
+	s := smoke{usual: map[string]float64{}, reached: map[string]float64{}, until: time.Now().Add(*budget / 2)}
 	if !*update {
 		text, err := os.ReadFile(*file)
 		if err != nil {
