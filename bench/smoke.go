@@ -36,8 +36,8 @@ const (
 	smokeCores = 2
 	smokeFiles = 6000
 	smokeScan  = 60_000 // empty files
-	smokeDump  = 24     // megabytes
-	smokeDays  = 8
+	smokeDump  = 40     // megabytes
+	smokeDays  = 6
 )
 
 // The rows, in the order in which they are measured.
