@@ -10,7 +10,7 @@ import (
 )
 
 // slowStats counts with maps and reads every snapshot whole.
-func slowStats(t testing.TB, r *Repo) (used, dead int64, alone map[string]int64) {
+func slowStats(t testing.TB, r *Repo) (used, dead, slack int64, alone map[string]int64) {
 	t.Helper()
 	ctx := context.Background()
 	owners := map[crypto.ID]map[string]bool{}
@@ -42,7 +42,12 @@ func slowStats(t testing.TB, r *Repo) (used, dead int64, alone map[string]int64)
 				id, length := tr.chunk(rec.chunkAt + c)
 				share := int64(rec.sealed) * int64(length) / int64(rec.plain)
 				dead += share
-				if was, again := best[id]; !again || rec.depth < was.depth {
+				was, again := best[id]
+				if again && rec.depth == was.depth {
+					// Either copy counts, and which one the order of reading decides.
+					slack += max(share-was.share, was.share-share)
+				}
+				if !again || rec.depth < was.depth {
 					best[id] = copyOf{rec.depth, share}
 				}
 			}
@@ -60,7 +65,7 @@ func slowStats(t testing.TB, r *Repo) (used, dead int64, alone map[string]int64)
 			}
 		}
 	}
-	return used, dead, alone
+	return used, dead, slack, alone
 }
 
 func TestStats_SaysWhatEachSnapshotAloneHolds(t *testing.T) {
@@ -71,16 +76,16 @@ func TestStats_SaysWhatEachSnapshotAloneHolds(t *testing.T) {
 			st = newTangledOfDistinctDepths(t)
 		}
 		r := openTestRepo(t, st, Options{})
-		used, dead, alone := slowStats(t, r)
+		used, dead, slack, alone := slowStats(t, r)
 		got, err := r.Stats(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.UsedBytes != used || got.DeadBytes != dead || len(got.Snapshots) != len(r.Snapshots()) {
+		if off := got.UsedBytes - used; off > slack || -off > slack || got.UsedBytes+got.DeadBytes != used+dead || len(got.Snapshots) != len(r.Snapshots()) {
 			t.Errorf("seed %d: got %d bytes in use and %d dead of %d snapshots, want %d and %d of %d", seed, got.UsedBytes, got.DeadBytes, len(got.Snapshots), used, dead, len(r.Snapshots()))
 		}
 		for _, s := range got.Snapshots {
-			if s.Alone != alone[s.ID] {
+			if off := s.Alone - alone[s.ID]; off > slack || -off > slack {
 				t.Errorf("seed %d: snapshot %s holds %d bytes alone, want %d", seed, s.ID, s.Alone, alone[s.ID])
 			}
 			sum += s.Alone
