@@ -17,7 +17,7 @@ if [ ! -e "$disk" ]; then
 	echo "making a Debian ($suite) in $root" >&2
 	debootstrap --variant=minbase \
 		--include=systemd,systemd-sysv,dbus,linux-image-cloud-amd64,attr,acl,libcap2-bin,sqlite3,curl,rsync,procps,iproute2 \
-		"$suite" "$root" "${MIRROR:-http://deb.debian.org/debian}" > "$work/debootstrap.log" 2>&1 || { tail "$work/debootstrap.log" >&2; exit 1; }
+		"$suite" "$root" ${MIRROR:+"$MIRROR"} > "$work/debootstrap.log" 2>&1 || { tail "$work/debootstrap.log" >&2; exit 1; }
 	echo "/dev/vda / ext4 defaults 0 1" > "$root/etc/fstab"
 	echo guest > "$root/etc/hostname"
 	: > "$root/etc/machine-id"
