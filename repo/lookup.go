@@ -15,9 +15,10 @@ import (
 
 // Where chunks lie. Tree chunks are found through a table made of the tree
 // packs' trailers. Data chunks are found through the index while a writer has
-// it open, else through a table as well; so reading a repository never needs
-// the index, and a chunk the index does not know is looked for in the
-// trailers before it counts as lost.
+// it open, or where a reader finds more of them than a table should hold; else
+// through a table as well. Reading a repository never needs the index: where it
+// can not be had the table takes them all, and a chunk the index does not know
+// is looked for in the trailers before it counts as lost.
 
 // tableSpots returns the look-up through the table of one kind.
 func (r *Repo) tableSpots(kind packKind) func(context.Context, *crypto.ID, []spot) ([]spot, error) {

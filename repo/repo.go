@@ -101,10 +101,12 @@ type Repo struct {
 	writing   io.Closer
 	writer    writerID
 	publisher *publisher
-	index     atomic.Pointer[index.Index]
-	indexMu   sync.Mutex  // guards opening the index
-	noIndex   atomic.Bool // it failed; see doWithoutIndex
-	preferMu  sync.Mutex  // held while a reader chooses between table and index
+
+	// Opened by whoever asks first, closed when a writer ends or with the repository.
+	index    atomic.Pointer[index.Index]
+	indexMu  sync.Mutex  // guards opening the index
+	noIndex  atomic.Bool // it failed; see doWithoutIndex
+	preferMu sync.Mutex  // held while a reader chooses between table and index
 }
 
 // memoryBounds are what a repository keeps at once, whatever its size.
