@@ -55,7 +55,7 @@ func Run(ctx context.Context, r *repo.Repo, snap *repo.Manifest, to *target.Dire
 	}
 	x := &run{
 		recorder: &recorder{prog: p}, rd: r.Reader(), target: to, opts: o, pace: pace.Of(ctx),
-		work: make(chan task, o.Workers), windows: make(chan *window, windowCount),
+		work: make(chan task, taskQueue), windows: make(chan *window, windowCount),
 		open: make(map[*file]struct{}), dirs: make(map[*dir]struct{}),
 	}
 	x.ctx, x.cancel = context.WithCancelCause(ctx)

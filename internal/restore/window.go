@@ -18,6 +18,7 @@ const (
 	windowBytes   = 64 << 20 // content of a window, about
 	taskBlocks    = 4        // blocks a worker takes at once
 	taskEntries   = 32       // entries without content a worker takes at once
+	taskQueue     = 1 << 10  // tasks that wait: a window's, mostly, so that the plan is at the next one meanwhile
 )
 
 // item is a chunk on its way to a place in a file.
