@@ -80,11 +80,33 @@ func (b *openBlock) fits(chunk []byte) bool {
 }
 
 func (b *openBlock) add(chunk []byte, ref Ref) {
+	if free := b.free(); len(free) >= len(chunk) && &free[0] == &chunk[0] {
+		b.buf = b.buf[:len(b.buf)+len(chunk)] // it stands there already
+	} else {
+		b.buf = append(b.buf, chunk...)
+	}
+	b.chunks = append(b.chunks, ref)
+}
+
+// free is the rest of the block's buffer.
+func (b *openBlock) free() []byte {
 	if b.buf == nil {
 		b.buf = make([]byte, 0, BlockSize)
 	}
-	b.buf = append(b.buf, chunk...)
-	b.chunks = append(b.chunks, ref)
+	return b.buf[len(b.buf):cap(b.buf)]
+}
+
+// Room returns n bytes of the block being filled, nil when it has not as many
+// left. What is read into them and put as chunks, in order and before anything
+// else asks for room, is copied no further where it is new. They are valid until
+// the next Room or Flush; what Put does with the block between two of the chunks
+// leaves those behind as they are.
+func (l *Lane) Room(n int) []byte {
+	free := l.plain.free()
+	if n > len(free) {
+		return nil
+	}
+	return free[:n:n]
 }
 
 func (b *openBlock) reset() {

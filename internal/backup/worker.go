@@ -215,13 +215,11 @@ func (x *run) describe(it *item, f source.File) {
 // read cuts a file and puts its chunks. For a sparse file only the ranges
 // that hold data are read; they are cut as one stream.
 func (wk *worker) read(it *item, f source.File) error {
-	if wk.buf == nil {
-		wk.buf = make([]byte, max(readBuffer, 2*wk.maxChunk))
-	}
 	st, err := newStream(f, f.Opened())
 	if err != nil {
 		return &sourceError{err}
 	}
+	buf := wk.buffer(st)
 	kept := wk.kept(it)
 	var old references // looked up when the first chunk differs
 	looked := false
@@ -229,7 +227,7 @@ func (wk *worker) read(it *item, f source.File) error {
 	have := 0
 	for eof := false; !eof || have > 0; {
 		if !eof {
-			n, err := st.fill(wk.buf[have:])
+			n, err := st.fill(buf[have:])
 			have += n
 			wk.prog.BytesRead.Add(int64(n))
 			if err == io.EOF {
@@ -243,11 +241,11 @@ func (wk *worker) read(it *item, f source.File) error {
 		}
 		used := 0
 		for {
-			n := wk.cutter.Cut(wk.buf[used:have], eof)
+			n := wk.cutter.Cut(buf[used:have], eof)
 			if n == 0 {
 				break
 			}
-			chunk := wk.buf[used : used+n]
+			chunk := buf[used : used+n]
 			r := wk.lane.Ref(chunk)
 			used += n
 			if i := len(it.refs); i < len(kept) && kept[i] == r {
@@ -265,10 +263,24 @@ func (wk *worker) read(it *item, f source.File) error {
 			it.refs = append(it.refs, r)
 			off += int64(n)
 		}
-		have = copy(wk.buf, wk.buf[used:have])
+		have = copy(buf, buf[used:have])
 	}
 	st.finish(it, off)
 	return nil
+}
+
+// buffer is where a file is read into: a small one straight into the block its
+// chunks are for. There it has a byte to spare, in which the end shows.
+func (wk *worker) buffer(st *stream) []byte {
+	if !st.sparse && st.left < readBuffer {
+		if room := wk.lane.Room(int(st.left) + 1); room != nil {
+			return room
+		}
+	}
+	if wk.buf == nil {
+		wk.buf = make([]byte, max(readBuffer, 2*wk.maxChunk))
+	}
+	return wk.buf
 }
 
 // kept returns the chunks of the file in the base that are as good as stored,
