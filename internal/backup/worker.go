@@ -241,6 +241,19 @@ func (wk *worker) read(it *item, f source.File) error {
 		}
 		used := 0
 		for {
+			if i := len(it.refs); i < len(kept) {
+				n := int(kept[i].Len)
+				if used+n > have && !eof {
+					break
+				}
+				if wk.same(kept[i:], buf[used:have], eof) {
+					it.refs = append(it.refs, kept[i])
+					used += n
+					off += int64(n)
+					continue
+				}
+				kept = nil
+			}
 			n := wk.cutter.Cut(buf[used:have], eof)
 			if n == 0 {
 				break
@@ -248,12 +261,6 @@ func (wk *worker) read(it *item, f source.File) error {
 			chunk := buf[used : used+n]
 			r := wk.lane.Ref(chunk)
 			used += n
-			if i := len(it.refs); i < len(kept) && kept[i] == r {
-				it.refs = append(it.refs, r)
-				off += int64(n)
-				continue
-			}
-			kept = nil
 			if !looked {
 				old, looked = wk.references(it), true
 			}
@@ -283,12 +290,24 @@ func (wk *worker) buffer(st *stream) []byte {
 	return wk.buf
 }
 
+// same tells whether data, the file from here on, begins with the first of the
+// chunks the base has from here on. Then it would be cut there too, as where a
+// chunk ends is said by its own bytes; but for the last one, which ended because
+// the file did.
+func (wk *worker) same(kept []repo.Ref, data []byte, eof bool) bool {
+	n := int(kept[0].Len)
+	if n > len(data) || len(kept) == 1 && (!eof || n < len(data)) {
+		return false
+	}
+	return wk.lane.Ref(data[:n]) == kept[0]
+}
+
 // kept returns the chunks of the file in the base that are as good as stored,
-// so that as long as the file begins with them nobody is asked: the snapshot
-// takes over unchanged files unread on no other ground. A full backup asks for
-// every chunk, and so does one that may find some lost.
+// so that as long as the file begins with them nobody is asked and nothing cut:
+// the snapshot takes over unchanged files unread on no other ground. A full
+// backup asks for every chunk, and so does one that may find some lost.
 func (wk *worker) kept(it *item) []repo.Ref {
-	if !it.hasBase || wk.fresh || wk.w.Distrusts() || it.base.Type() != repo.TypeRegular || it.base.Entry(&wk.was) != nil {
+	if !it.hasBase || wk.fresh || wk.base.part.Profile != wk.part.Profile || wk.w.Distrusts() || it.base.Type() != repo.TypeRegular || it.base.Entry(&wk.was) != nil {
 		return nil
 	}
 	return wk.was.Content.Inline
