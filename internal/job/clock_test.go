@@ -16,6 +16,19 @@ import (
 // them, by which two of them compare, does not.
 type wall struct{ off atomic.Int64 }
 
+// newWall shows ten past noon now, in the zone of the schedules: what a test moves
+// it by tells then which runs of @hourly and @daily lie between, whenever it is run.
+func newWall() *wall {
+	var w wall
+	w.add(toTenPastNoon(time.Now()))
+	return &w
+}
+
+// toTenPastNoon is how far a clock is to be set for it to show that.
+func toTenPastNoon(now time.Time) time.Duration {
+	return now.UTC().Truncate(24 * time.Hour).Add(12*time.Hour + 10*time.Minute).Sub(now.UTC().Truncate(time.Second))
+}
+
 func (w *wall) now() time.Time {
 	t := time.Now()
 	// The seconds stand above 30 bits of nanoseconds.
@@ -27,8 +40,25 @@ func (w *wall) add(d time.Duration) { w.off.Add(int64(d)) }
 
 const year = 365 * 24 * time.Hour
 
+func TestWall_BeginsAtTenPastNoonAtEveryTimeOfDayAndYear(t *testing.T) {
+	for _, zone := range []*time.Location{time.UTC, time.FixedZone("Kathmandu", 20700), time.FixedZone("New York", -18000)} {
+		for _, day := range []time.Time{time.Date(2026, 12, 31, 0, 0, 0, 0, zone), time.Date(2028, 2, 29, 0, 0, 0, 0, zone)} {
+			for s := range 24 * 60 * 60 {
+				now := day.Add(time.Duration(s)*time.Second + 999999999)
+				shown := now.Add(toTenPastNoon(now)).UTC()
+				if h, m, s := shown.Clock(); h != 12 || m != 10 || s != 0 || shown.YearDay() != now.UTC().YearDay() {
+					t.Fatalf("at %v it shows %v", now, shown)
+				}
+			}
+		}
+	}
+	if now := newWall().now().UTC(); now.Hour() != 12 || now.Minute() < 10 {
+		t.Errorf("it shows %v", now)
+	}
+}
+
 func TestWall_IsLikeAClockThatIsSet(t *testing.T) {
-	var w wall
+	w := newWall()
 	for _, d := range []time.Duration{-year, 11 * year, -10 * year, time.Hour} {
 		before := w.now()
 		w.add(d)
@@ -50,7 +80,7 @@ func TestClock_JumpsBackAndForthWhileAllIsAtWork(t *testing.T) {
 	for name, restart := range map[string]bool{"in one life": false, "in a new life each": true} {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(inMemory(t))
-			var w wall
+			w := newWall()
 			var seen acts
 			options := func(o *job.Options) {
 				job.SetClock(o, w.now)
@@ -157,7 +187,7 @@ func TestClock_JumpsBackAndForthWhileAllIsAtWork(t *testing.T) {
 // last one is of a clock that was ahead.
 func TestClock_VerificationsThatFailAfterOneThatWasAhead(t *testing.T) {
 	h := newHouse(inMemory(t))
-	var w wall
+	w := newWall()
 	var seen acts
 	var gone atomic.Pointer[error]
 	h.wrap = func(s store.Store) store.Store { return away{s, &gone} }
@@ -191,7 +221,7 @@ func TestClock_VerificationsThatFailAfterOneThatWasAhead(t *testing.T) {
 // the clock as it is now.
 func TestClock_OverdueAfterOneThatWasAhead(t *testing.T) {
 	h := newHouse(inMemory(t))
-	var w wall
+	w := newWall()
 	l := h.still(t, func(o *job.Options) { job.SetClock(o, w.now) })
 	s, err := l.CreateSchedule(t.Context(), job.ScheduleChange{Cron: ptr("@hourly")}, admin)
 	must(t, err)
@@ -207,7 +237,7 @@ func TestClock_OverdueAfterOneThatWasAhead(t *testing.T) {
 // The clock goes back in the middle of a job: how long it took is no less than nothing.
 func TestClock_GoesBackInTheMiddleOfAJob(t *testing.T) {
 	h := newHouse(inMemory(t))
-	var w wall
+	w := newWall()
 	l := h.start(t, h.gate, func(o *job.Options) { job.SetClock(o, w.now) })
 	j := l.create(t)
 	h.atGate(t)
