@@ -12,20 +12,20 @@ import (
 	"github.com/generalbots/backupd/internal/pace"
 )
 
-// holds fails unless measure gives want within a tenth. More than that is never right; less may be because the machine is
-// busy, so it is asked again.
-func holds(t *testing.T, what string, want float64, measure func() float64) {
+// holds fails unless measure gives want within a tenth, once of six times, each at least as long as the one before: what
+// is over by a piece that was under way when the time was up shows less the longer it is, and both less and a little more
+// may be because the machine is busy. A limit that is not kept is far above want each time, as the controls show.
+func holds(t *testing.T, what string, want float64, measure func(during time.Duration) float64) {
 	t.Helper()
-	var got float64
-	for range 3 {
-		if got = measure(); math.Abs(got-want) <= want/10 {
+	var got []string
+	for during := 400 * time.Millisecond; len(got) < 6; during = min(2*during, 3200*time.Millisecond) {
+		is := measure(during)
+		if math.Abs(is-want) <= want/10 {
 			return
 		}
-		if got > want {
-			break
-		}
+		got = append(got, fmt.Sprintf("%.4g", is))
 	}
-	t.Errorf("%s: %.4g, want %.4g within a tenth", what, got, want)
+	t.Errorf("%s: %v, want %.4g within a tenth", what, got, want)
 }
 
 // move has workers move bytes in pieces for a time and returns how many a second went.
@@ -57,8 +57,8 @@ func move(p *pace.Pace, workers, piece int, during time.Duration) float64 {
 func TestSpend_KeepsTheRateOfBytesWhateverThePieces(t *testing.T) {
 	const rate = 64 << 20
 	for _, c := range []struct{ workers, piece int }{{1, 4 << 10}, {4, 256 << 10}, {2, 1 << 20}} {
-		holds(t, fmt.Sprintf("%d workers, pieces of %d: bytes a second", c.workers, c.piece), rate, func() float64 {
-			return move(pace.New(pace.Limits{Bytes: rate}), c.workers, c.piece, 400*time.Millisecond)
+		holds(t, fmt.Sprintf("%d workers, pieces of %d: bytes a second", c.workers, c.piece), rate, func(during time.Duration) float64 {
+			return move(pace.New(pace.Limits{Bytes: rate}), c.workers, c.piece, during)
 		})
 	}
 	// The control: without the limit the same loop is far above.
@@ -92,8 +92,8 @@ func burn(t *testing.T, p *pace.Pace, workers int, during time.Duration) float64
 func TestSpend_KeepsTheShareOfTheProcessors(t *testing.T) {
 	const cores = 0.1 // which is to be had on a busy machine too
 	for _, workers := range []int{1, 3} {
-		holds(t, "cores used", cores, func() float64 {
-			return burn(t, pace.New(pace.Limits{Cores: cores}), workers, 400*time.Millisecond)
+		holds(t, "cores used", cores, func(during time.Duration) float64 {
+			return burn(t, pace.New(pace.Limits{Cores: cores}), workers, during)
 		})
 	}
 	var free float64
