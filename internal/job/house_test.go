@@ -155,13 +155,13 @@ func (h *house) still(t testing.TB, changes ...func(*job.Options)) *life {
 		if running {
 			begun := time.Now()
 			must(t, <-ended)
-			if took := time.Since(begun); took > 10*time.Second {
+			if took := time.Since(begun); took > 30*time.Second {
 				t.Errorf("it drained for %v", took)
 			}
 		}
 		must(t, db.Close())
 		closeRepo()
-		for end := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before; time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); runtime.NumGoroutine() > before; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(end) {
 				buf := make([]byte, 1<<20)
 				t.Errorf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
@@ -191,7 +191,7 @@ func (l *life) create(t testing.TB, changes ...func(*job.BackupRequest)) job.Job
 // over waits for the end of a job, which has to come.
 func (l *life) over(t testing.TB, id string) job.Job {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	j, err := l.Wait(ctx, id)
 	must(t, err)
@@ -219,7 +219,7 @@ func (l *life) want(t testing.TB, id string, s job.State) job.Job {
 // until waits for something to become true.
 func until(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); !f(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); !f(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("it never came to this: %s", what)
 		}

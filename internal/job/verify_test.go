@@ -138,7 +138,8 @@ func TestVerify_FindsDamage(t *testing.T) {
 func TestVerify_TheWholeRepositoryHasItsOwnTime(t *testing.T) {
 	h := newHouse(t)
 	policy := func(o *job.Options) { o.Verify.AfterBackup, o.Verify.Every = true, 7*24*time.Hour }
-	l := h.start(t, policy)
+	l := h.still(t, policy)
+	l.alone() // the test looks by itself
 	verifications := func(all bool) (n int) {
 		jobs, _, err := l.List(job.Filter{Kinds: []job.Kind{job.KindVerify}})
 		must(t, err)
@@ -340,7 +341,7 @@ func TestRestore_ToAFullTargetFailsAlone(t *testing.T) {
 func TestExpiry_GoesOnAfterAClockThatWasAhead(t *testing.T) {
 	h := newHouse(t)
 	l := h.still(t)
-	l.run()
+	l.alone()
 	for range 6 {
 		l.made(t, func(r *job.BackupRequest) { r.RetentionDays = 1 })
 	}
