@@ -175,7 +175,7 @@ func TestRun_CancelledAtAnyMoment(t *testing.T) {
 		if rep != nil && rep.ProblemCount > 0 {
 			t.Errorf("a cancelled run reports %+v", rep.Problems)
 		}
-		for range 100 {
+		for range 20_000 {
 			if runtime.NumGoroutine() <= goroutines {
 				break
 			}

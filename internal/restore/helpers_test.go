@@ -22,6 +22,12 @@ import (
 	"github.com/generalbots/backupd/repo"
 )
 
+// TestMain has the modes of what tests make be those that they name, whatever umask they were started with.
+func TestMain(m *testing.M) {
+	unix.Umask(0o022)
+	os.Exit(m.Run())
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {

@@ -59,6 +59,9 @@ func TestRun_WithoutPrivileges(t *testing.T) {
 	}
 	dir := scratch(t)
 	must(t, os.Chmod(dir, 0o777))
+	// Somebody else may run this program, whatever umask it was built with.
+	program, err := os.Executable()
+	must(t, errors.Join(err, os.Chmod(program, 0o755)))
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestRun_WithoutPrivileges$", "-test.v")
 	cmd.Env = append(os.Environ(), unprivilegedChild+"="+dir)
 	cmd.Dir = "/"

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -97,7 +98,7 @@ func TestSQLite_AFullStagingDirectory(t *testing.T) {
 		if err := scanError(t.Context(), s); err == nil || !strings.Contains(err.Error(), "full") || !strings.Contains(err.Error(), staging) {
 			t.Errorf("%s: got error %v", size, err)
 		}
-		if took := time.Since(begun); took > 5*time.Second {
+		if took := time.Since(begun); took > time.Minute {
 			t.Errorf("%s: it took %v", size, took)
 		}
 		wantEmpty(t, s, staging)
@@ -164,17 +165,18 @@ func TestSQLite_OfAProgramThatDied(t *testing.T) {
 func TestSQLite_NobodyIsTakenForAtRest(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "bank.db")
 	must(t, bank(t, path, "wal").Close())
-	stop, ended := make(chan struct{}), make(chan int)
+	stop, ended := make(chan struct{}), make(chan struct{})
+	var opened atomic.Int64
 	go func() {
-		n := 0
-		for ; ; n++ {
+		defer close(ended)
+		for n := 0; ; n++ {
 			select {
 			case <-stop:
-				ended <- n
 				return
 			default:
 			}
 			db := openDB(t, path, "wal")
+			opened.Add(1)
 			short, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 			trade(short, t, db)
 			cancel()
@@ -182,7 +184,7 @@ func TestSQLite_NobodyIsTakenForAtRest(t *testing.T) {
 			time.Sleep(time.Duration(n%3) * 10 * time.Millisecond)
 		}
 	}()
-	for range 6 {
+	for round := 0; round < 6 || opened.Load() < 5 && !t.Failed(); round++ {
 		seen, _ := capture(t, path)
 		must(t, seen.Err)
 		if err := sound(t, seen.Content); err != nil {
@@ -190,30 +192,31 @@ func TestSQLite_NobodyIsTakenForAtRest(t *testing.T) {
 		}
 	}
 	close(stop)
-	if n := <-ended; n < 5 {
-		t.Errorf("it was opened %d times", n)
-	}
+	<-ended
 
 	alone, err := sql.Open("sqlite", "file:"+path+"?_pragma=locking_mode(exclusive)&_pragma=journal_mode(wal)&_pragma=synchronous(off)")
 	must(t, err)
 	alone.SetMaxOpenConns(1)
+	execute(t, alone, "UPDATE account SET note = note WHERE id = 1") // from now on it has it for itself
 	ctx, cancel := context.WithCancel(t.Context())
 	traded := make(chan int64)
 	go func() { traded <- trade(ctx, t, alone) }()
-	time.Sleep(20 * time.Millisecond)
-	short := func() *source.SQLite {
-		s, err := source.NewSQLite(source.SQLiteOptions{Paths: []string{path}, Staging: t.TempDir(), Busy: 200 * time.Millisecond})
+	waits := func(busy time.Duration) *source.SQLite {
+		s, err := source.NewSQLite(source.SQLiteOptions{Paths: []string{path}, Staging: t.TempDir(), Busy: busy})
 		must(t, err)
 		t.Cleanup(func() { must(t, s.Close()) })
 		return s
 	}
-	if err := scanError(t.Context(), short()); err == nil || !strings.Contains(err.Error(), "held it all the time") {
+	err = nil
+	for tries := 0; err == nil && tries < 10; tries++ { // a busy machine may keep it from writing, and then it is at rest
+		err = scanError(t.Context(), waits(200*time.Millisecond))
+	}
+	if err == nil || !strings.Contains(err.Error(), "held it all the time") {
 		t.Errorf("one that has it for itself, and writes: got error %v", err)
 	}
 	cancel()
 	<-traded
-	time.Sleep(100 * time.Millisecond)
-	seen := sourcetest.Collect(t, short())[strings.TrimPrefix(path, "/")]
+	seen := sourcetest.Collect(t, waits(20*time.Second))[strings.TrimPrefix(path, "/")]
 	must(t, errors.Join(seen.Err, sound(t, seen.Content)))
 	must(t, alone.Close())
 }

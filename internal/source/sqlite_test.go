@@ -101,10 +101,16 @@ func sound(t testing.TB, data []byte) error {
 	return nil
 }
 
+// newSQLite is a source that waits for writers longer than a busy machine keeps them from giving a database free.
 func newSQLite(t testing.TB, paths ...string) (*source.SQLite, string) {
 	t.Helper()
+	return newSQLiteThatWaits(t, time.Minute, paths...)
+}
+
+func newSQLiteThatWaits(t testing.TB, busy time.Duration, paths ...string) (*source.SQLite, string) {
+	t.Helper()
 	staging := t.TempDir()
-	s, err := source.NewSQLite(source.SQLiteOptions{Paths: paths, Staging: staging, Busy: 2 * time.Second})
+	s, err := source.NewSQLite(source.SQLiteOptions{Paths: paths, Staging: staging, Busy: busy})
 	must(t, err)
 	return s, staging
 }
@@ -254,7 +260,7 @@ func TestSQLite_WhatIsNoDatabaseEndsTheScan(t *testing.T) {
 		if err := scanError(t.Context(), s); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: got error %v, want %q", name, err, want)
 		}
-		if took := time.Since(begun); took > 5*time.Second {
+		if took := time.Since(begun); took > time.Minute {
 			t.Errorf("%s: it took %v", name, took)
 		}
 		wantEmpty(t, s, staging)
@@ -298,7 +304,7 @@ func TestSQLite_WaitsForAWriterAndNotForEver(t *testing.T) {
 		return c
 	}
 	c := hold()
-	s, staging := newSQLite(t, path)
+	s, staging := newSQLiteThatWaits(t, 2*time.Second, path)
 	if err := scanError(t.Context(), s); err == nil || !strings.Contains(err.Error(), "held it all the time") {
 		t.Errorf("got error %v", err)
 	}
@@ -317,12 +323,12 @@ func TestSQLite_WaitsForAWriterAndNotForEver(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("stop")
 	time.AfterFunc(100*time.Millisecond, func() { cancel(why) })
-	s, staging = newSQLite(t, path)
+	s, staging = newSQLiteThatWaits(t, 10*time.Minute, path)
 	begun := time.Now()
 	if err := scanError(ctx, s); !errors.Is(err, why) {
 		t.Errorf("got error %v, want the cause", err)
 	}
-	if took := time.Since(begun); took > time.Second {
+	if took := time.Since(begun); took > time.Minute {
 		t.Errorf("it stopped after %v", took)
 	}
 	wantEmpty(t, s, staging)
@@ -413,7 +419,7 @@ func TestSQLite_WALWhereNothingMayBeWritten(t *testing.T) {
 	if root := os.Getenv(unprivilegedTree); root != "" {
 		for _, name := range []string{"open/bank.db", "closed/bank.db", "old/bank.db", "died-wal/bank.db", "died-delete/bank.db"} {
 			path := filepath.Join(root, name)
-			s, err := source.NewSQLite(source.SQLiteOptions{Paths: []string{path}, Staging: filepath.Join(root, "staging"), Busy: time.Second})
+			s, err := source.NewSQLite(source.SQLiteOptions{Paths: []string{path}, Staging: filepath.Join(root, "staging"), Busy: 20 * time.Second})
 			must(t, err)
 			seen := sourcetest.Collect(t, s)[strings.TrimPrefix(path, "/")]
 			must(t, s.Close())

@@ -6,9 +6,17 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/generalbots/backupd/internal/source"
 	"github.com/generalbots/backupd/internal/source/sourcetest"
 )
+
+// TestMain has the modes of what tests make be those that they name, whatever umask they were started with.
+func TestMain(m *testing.M) {
+	unix.Umask(0o022)
+	os.Exit(m.Run())
+}
 
 // ramDir is TempDir in memory where there is such a place: many tests make thousands of files.
 func ramDir(t testing.TB) string {

@@ -24,8 +24,14 @@ func asSomebody(t *testing.T, test, tree string, more ...string) {
 		t.Logf("only root can become somebody else: %s runs in its tree", test)
 		return
 	}
+	// Somebody else may run this program, whatever umask it was built with.
+	program, err := os.Executable()
+	must(t, errors.Join(err, os.Chmod(program, 0o755)))
 	cmd := exec.Command("/proc/self/exe", append([]string{"-test.run=^" + test + "$", "-test.v"}, more...)...)
-	cmd.Env = append(os.Environ(), unprivilegedTree+"="+tree)
+	// The directory for what is temporary may be one of ours alone.
+	own := ramDir(t)
+	must(t, os.Chmod(own, 0o777))
+	cmd.Env = append(os.Environ(), unprivilegedTree+"="+tree, "TMPDIR="+own)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: somebody, Gid: somebody}}
 	out, err := cmd.CombinedOutput()

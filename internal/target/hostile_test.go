@@ -11,6 +11,12 @@ import (
 	"github.com/generalbots/backupd/internal/target/targettest"
 )
 
+// TestMain has the modes of what tests make be those that they name, whatever umask they were started with.
+func TestMain(m *testing.M) {
+	syscall.Umask(0o022)
+	os.Exit(m.Run())
+}
+
 func TestDirectory_WithstandsHostileTrees(t *testing.T) {
 	targettest.Hostile(t, ramDir)
 }
