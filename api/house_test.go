@@ -20,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,11 +41,13 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// TestMain fails when goroutines of ours are left after all tests.
+// TestMain has the modes of what tests make be those that they name, whatever umask they were started with, and fails when
+// goroutines of ours are left after all tests.
 func TestMain(m *testing.M) {
+	syscall.Umask(0o022)
 	code := m.Run()
 	for begun := time.Now(); runtime.NumGoroutine() > 3 && code == 0; time.Sleep(10 * time.Millisecond) {
-		if time.Since(begun) > 10*time.Second {
+		if time.Since(begun) > time.Minute {
 			buf := make([]byte, 1<<20)
 			fmt.Fprintf(os.Stderr, "goroutines are left:\n%s\n", buf[:runtime.Stack(buf, true)])
 			code = 1

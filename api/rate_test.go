@@ -12,7 +12,7 @@ import (
 )
 
 func TestRequests_BeyondTheRateAreRefusedToThatCallerAlone(t *testing.T) {
-	h := newHouse(t, func(o *api.Options) { o.RequestsPerSecond = 5 })
+	h := newHouse(t, func(o *api.Options) { o.RequestsPerSecond = 1 })
 	begun := time.Now()
 	served, refused := 0, 0
 	before := len(h.audit.records())
@@ -29,8 +29,8 @@ func TestRequests_BeyondTheRateAreRefusedToThatCallerAlone(t *testing.T) {
 			t.Fatalf("%d %s", g.status, g.body)
 		}
 	}
-	if most := 10 + 5*int(time.Since(begun)/time.Second+1); served < 10 || served > most {
-		t.Errorf("%d calls were served, want 10 to %d", served, most)
+	if most := 2 + int(time.Since(begun)/time.Second+1); served < 2 || served > most {
+		t.Errorf("%d calls were served, want 2 to %d", served, most)
 	}
 	if refused == 0 {
 		t.Error("no call was refused")
@@ -45,7 +45,7 @@ func TestRequests_BeyondTheRateAreRefusedToThatCallerAlone(t *testing.T) {
 	h.want(200, h.admin, "GET", at+"/list", "")
 	h.want(200, "", "GET", "/healthz", "")
 	for begun := time.Now(); h.do(h.operator, "GET", at+"/list", "").status != 200; time.Sleep(50 * time.Millisecond) {
-		if time.Since(begun) > 10*time.Second {
+		if time.Since(begun) > time.Minute {
 			t.Fatal("the caller is never served again")
 		}
 	}
@@ -53,7 +53,7 @@ func TestRequests_BeyondTheRateAreRefusedToThatCallerAlone(t *testing.T) {
 
 // A denial is a durable record: whoever has a credential without the role must not write as many as it likes.
 func TestRequests_WithoutTheRoleAreBoundToTheRateToo(t *testing.T) {
-	h := newHouse(t, func(o *api.Options) { o.RequestsPerSecond = 5 })
+	h := newHouse(t, func(o *api.Options) { o.RequestsPerSecond = 1 })
 	begun := time.Now()
 	before := len(h.audit.records())
 	denied, refused := 0, 0
@@ -67,8 +67,8 @@ func TestRequests_WithoutTheRoleAreBoundToTheRateToo(t *testing.T) {
 			t.Fatalf("%d %s", g.status, g.body)
 		}
 	}
-	if most := 10 + 5*int(time.Since(begun)/time.Second+1); denied < 10 || denied > most || refused == 0 {
-		t.Errorf("%d calls were denied and %d refused, want 10 to %d denied", denied, refused, most)
+	if most := 2 + int(time.Since(begun)/time.Second+1); denied < 2 || denied > most || refused == 0 {
+		t.Errorf("%d calls were denied and %d refused, want 2 to %d denied", denied, refused, most)
 	}
 	if n := len(h.audit.records()) - before; n != denied {
 		t.Errorf("%d records for %d denials", n, denied)

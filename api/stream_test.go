@@ -211,7 +211,7 @@ func TestEvents_EndWithTheServerAndTheClient(t *testing.T) {
 		if _, long := h.server.InUse(); long == 0 {
 			break
 		}
-		if time.Since(begun) > 5*time.Second {
+		if time.Since(begun) > time.Minute {
 			t.Fatal("the stream of a client that went away goes on")
 		}
 	}
@@ -224,7 +224,7 @@ func TestWait_AnswersInTimeHoweverTheJobIs(t *testing.T) {
 	h := furnished(t, nil)
 	begun := time.Now()
 	g := h.want(201, h.admin, "POST", at+"/create?wait=1", `{}`).decode(t)
-	if took := time.Since(begun); g["status"] != "pending" || took < time.Second || took > 20*time.Second {
+	if took := time.Since(begun); g["status"] != "pending" || took < time.Second || took > time.Minute {
 		t.Errorf("%v after %v", g["status"], took)
 	}
 	h.run()
@@ -257,7 +257,7 @@ func TestClient_WatchAsksWhereNoEventsCome(t *testing.T) {
 	if err != nil || j.Status != "completed" || steps < 2 {
 		t.Errorf("%+v, %d steps, %v", j, steps, err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var e *api.Error
 	if _, err := c.Watch(ctx, nobody, nil); !errors.As(err, &e) || e.Status != 404 {
