@@ -6,14 +6,17 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // TestMain makes this test binary act as backupd when it is called by that name: scripts and the tests that kill
-// processes run the real main.
+// processes run the real main. The modes of what tests make are those that they name, whatever umask they were started
+// with.
 func TestMain(m *testing.M) {
+	syscall.Umask(0o022)
 	testscript.Main(m, map[string]func(){"backupd": main, "restore-in-place": restoreInPlace})
 }
 

@@ -130,7 +130,7 @@ func TestIOLimit_IsCancelledAtOnce(t *testing.T) {
 	if _, ok := cmd.Wait().(*exec.ExitError); !ok || cmd.ProcessState.ExitCode() != exitInterrupted {
 		t.Errorf("ended with %v, want exit code %d", cmd.ProcessState, exitInterrupted)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("it took %v to end", took)
 	}
 }
@@ -139,7 +139,7 @@ func TestIOLimit_IsCancelledAtOnce(t *testing.T) {
 func (b *bench) awaitLock(cmd *exec.Cmd) {
 	b.t.Helper()
 	want := fmt.Sprint(cmd.Process.Pid)
-	for range 1000 {
+	for range 12_000 {
 		if pid, _ := os.ReadFile(b.path("repo/locks/writer")); strings.TrimSpace(string(pid)) == want {
 			return
 		}

@@ -162,7 +162,7 @@ func (n *newcomer) begin(word string, args ...string) (*exec.Cmd, *served, error
 	}
 	go func() { d.ended <- cmd.Wait() }()
 	n.t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }) // it has ended in a test that passed
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if strings.Contains(d.logged(), word) {
 			return cmd, d, nil
 		}
@@ -186,7 +186,7 @@ func interrupt(cmd *exec.Cmd, d *served) error {
 			return fmt.Errorf("the daemon did not drain\n%s", d.logged())
 		}
 		return err
-	case <-time.After(15 * time.Second):
+	case <-time.After(time.Minute):
 		return fmt.Errorf("it did not end\n%s", d.logged())
 	}
 }

@@ -176,7 +176,7 @@ func (h *bothost) start(env ...string) *served {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(func() { supervisor.Close() })
-	d := &served{h: h, ended: make(chan error, 1), client: &http.Client{Timeout: 40 * time.Second}, scheme: "http"}
+	d := &served{h: h, ended: make(chan error, 1), client: &http.Client{Timeout: 2 * time.Minute}, scheme: "http"}
 	go func() {
 		b := make([]byte, 4096)
 		for {
@@ -217,7 +217,7 @@ func (h *bothost) start(env ...string) *served {
 
 func (d *served) until(what string, f func() bool) {
 	d.h.t.Helper()
-	for deadline := time.Now().Add(40 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if f() {
 			return
 		}
@@ -234,7 +234,7 @@ func (d *served) end(sig syscall.Signal) int {
 	select {
 	case err := <-d.ended:
 		return exitCode(d.h.t, err)
-	case <-time.After(12 * time.Second):
+	case <-time.After(time.Minute):
 		d.h.t.Fatalf("it did not end\n%s", d.logged())
 	}
 	return 0
@@ -328,7 +328,7 @@ func (h *bothost) exitedWith(want int, parts ...string) {
 	if err := cmd.Start(); err != nil {
 		h.t.Fatal(err)
 	}
-	timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() }) // it should have ended
+	timer := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() }) // it should have ended
 	defer timer.Stop()
 	err := cmd.Wait()
 	var exit *exec.ExitError
