@@ -20,9 +20,9 @@ build: ## the static binary bin/backupd
 	CGO_ENABLED=0 $(GO) build -buildvcs=auto -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/backupd ./cmd/backupd
 
 test: need ## all tests that end within ten minutes, then what is concurrent under the race detector
-	$(GO) test -timeout 9m ./...
-	CGO_ENABLED=1 $(GO) test -race -short -timeout 9m -skip '$(COUNTED)|$(LENGTHY)' ./internal/durable ./internal/store ./internal/source ./internal/backup ./internal/restore
-	CGO_ENABLED=1 $(GO) test -race -short -timeout 9m -run 'TestWriter_|TestLane_|TestGC_|TestOpen_|TestChain_|TestJobs_|TestQueue|TestCancel|TestWatch|TestReads_' ./repo ./internal/job ./api
+	$(GO) test -timeout 20m ./...
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 20m -skip '$(COUNTED)|$(LENGTHY)' ./internal/durable ./internal/store ./internal/source ./internal/backup ./internal/restore
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 20m -run 'TestWriter_|TestLane_|TestGC_|TestOpen_|TestChain_|TestJobs_|TestQueue|TestCancel|TestWatch|TestReads_' ./repo ./internal/job ./api
 
 race: need ## every test at full length under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 60m -skip '$(COUNTED)' ./...

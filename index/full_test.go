@@ -117,7 +117,7 @@ func fillDisk(spec string) error {
 		}
 		begun := time.Now()
 		cerr := x.Close()
-		if took := time.Since(begun); took > 30*time.Second {
+		if took := time.Since(begun); took > 2*time.Minute {
 			return fmt.Errorf("closing took %v", took)
 		}
 		if cerr == nil && index.LostPages() > 0 {
@@ -140,7 +140,7 @@ func fillDisk(spec string) error {
 	if err := os.Remove(filler.Name()); err != nil {
 		return err
 	}
-	for range 200 {
+	for range 2400 {
 		if x, err = open(); err == nil {
 			break
 		}

@@ -41,7 +41,7 @@ type file struct {
 func readImage(t testing.TB, dir string) image {
 	t.Helper()
 	var before image
-	for range 500 {
+	for range 6000 {
 		im, err := readOnce(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)

@@ -174,7 +174,7 @@ func TestIndex_LeavesNoGoroutineBehind(t *testing.T) {
 		t.Error("Open took a damaged manifest")
 	}
 	var after int
-	for range 100 {
+	for range 3000 {
 		if after = runtime.NumGoroutine(); after <= before {
 			return
 		}

@@ -230,7 +230,7 @@ func TestRepoFault_NoErrorIsASuccessAndNothingCommittedIsLost(t *testing.T) {
 	if failed.Load() < runs.Load()/3 {
 		t.Errorf("only %d of %d faults were noticed", failed.Load(), runs.Load())
 	}
-	for range 100 {
+	for range 3000 {
 		if runtime.NumGoroutine() <= before {
 			return
 		}

@@ -294,7 +294,7 @@ func TestReader_GivesUpOnCopiesThatAllFail(t *testing.T) {
 	if got := f.findings(true); !strings.Contains(got, "zstd frame") {
 		t.Errorf("check: %s", got)
 	}
-	if took := time.Since(begun); took > 20*time.Second {
+	if took := time.Since(begun); took > 2*time.Minute {
 		t.Errorf("it took %v", took)
 	}
 }
