@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/generalbots/backupd/crypto"
 	"github.com/generalbots/backupd/internal/backup"
 	"github.com/generalbots/backupd/internal/store"
 	"github.com/generalbots/backupd/repo"
@@ -62,8 +63,28 @@ func TestRun_SmallFilesAreDeltasToo(t *testing.T) {
 	}
 }
 
-// deepest is the depth of the deepest chunk of a file.
-func deepest(t *testing.T, r *repo.Repo, s *repo.Snapshot, name string) (depth uint8) {
+// deepest is the depth of the deepest chunk of a file that the version before
+// has not: one it has stays where it is, however deep that is.
+func deepest(t *testing.T, r *repo.Repo, s, before *repo.Snapshot, name string) (depth uint8) {
+	t.Helper()
+	had := make(map[crypto.ID]bool)
+	for _, ref := range chunksOf(t, r, before, name) {
+		had[ref.ID] = true
+	}
+	fresh := 0
+	for _, ref := range chunksOf(t, r, s, name) {
+		if !had[ref.ID] {
+			depth = max(depth, r.Reader().Depth(t.Context(), ref.ID))
+			fresh++
+		}
+	}
+	if fresh < 10 {
+		t.Errorf("%d new chunks: this proves nothing", fresh)
+	}
+	return depth
+}
+
+func chunksOf(t *testing.T, r *repo.Repo, s *repo.Snapshot, name string) (refs []repo.Ref) {
 	t.Helper()
 	root, err := r.Root(&s.Parts[0])
 	must(t, err)
@@ -75,9 +96,9 @@ func deepest(t *testing.T, r *repo.Repo, s *repo.Snapshot, name string) (depth u
 		ref, ok, err := cr.Next(t.Context())
 		must(t, err)
 		if !ok {
-			return depth
+			return refs
 		}
-		depth = max(depth, r.Reader().Depth(t.Context(), ref.ID))
+		refs = append(refs, ref)
 	}
 }
 
@@ -107,10 +128,10 @@ func TestRun_ManyVersionsAllComeBack(t *testing.T) {
 	}
 	r = v.open(t)
 	defer r.Close()
-	if depth := deepest(t, r, snaps[19], "dump.sql"); depth > 2 { // 19 is 103 in base four
+	if depth := deepest(t, r, snaps[19], snaps[18], "dump.sql"); depth > 2 { // 19 is 103 in base four
 		t.Errorf("version 19 lies %d deep, want 2 at most", depth)
 	}
-	if depth := deepest(t, r, snaps[16], "dump.sql"); depth != 1 {
+	if depth := deepest(t, r, snaps[16], snaps[15], "dump.sql"); depth != 1 {
 		t.Errorf("version 16 lies %d deep, want 1", depth)
 	}
 }
