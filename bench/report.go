@@ -97,7 +97,7 @@ func (b *bench) report(machine string) string {
 	for _, row := range b.o.left {
 		fmt.Fprintf(&w, "* not measured: %s\n", row)
 	}
-	fmt.Fprintf(&w, "* %d runs, tools in turn; opened with a key file or password file; memory is RssAnon of all processes of a command, sampled every %v.\n", b.o.runs, sampleEvery)
+	fmt.Fprintf(&w, "* Tools in turn, as often as stands below under *All figures*; opened with a key file or password file; memory is RssAnon of all processes of a command, sampled every %v.\n", sampleEvery)
 
 	w.WriteString(b.tabulate(slices.DeleteFunc(b.lines(), func(l line) bool { return !b.o.rows[l.row] })))
 	for _, s := range b.o.settings() {
@@ -121,7 +121,7 @@ func (b *bench) report(machine string) string {
 			w.WriteString("\n## Growth\n\nTime per file and memory over the number of files, written by `make scale` ([scale.csv](scale.csv)); the time of starting is in it.\n\n![time per file and peak memory over the number of files](scale.svg)\n")
 		}
 	}
-	w.WriteString("\n## All figures\n\n| | | wall | least | most | cpu | peak memory | bytes |\n|---|---|---|---|---|---|---|---|\n")
+	w.WriteString("\n## All figures\n\n| | | runs | wall | least | most | cpu | peak memory | bytes |\n|---|---|---|---|---|---|---|---|---|\n")
 	for _, who := range append([]string{"floor"}, names(b.tools)...) {
 		for _, row := range sortedRows(b.results[who]) {
 			w.WriteString(detail(who, row, b.results[who][row]))
@@ -222,5 +222,5 @@ func detail(who, row string, f *figure) string {
 		list := slices.Sorted(slices.Values(f.bytes))
 		bytes = size(list[len(list)/2])
 	}
-	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %s | %s |\n", who, row, wall, least, most, cpu, anon, bytes)
+	return fmt.Sprintf("| %s | %s | %d | %s | %s | %s | %s | %s | %s |\n", who, row, max(len(f.costs), len(f.bytes)), wall, least, most, cpu, anon, bytes)
 }
