@@ -8,8 +8,8 @@ import (
 	"github.com/generalbots/backupd/repo"
 )
 
-// largeRead is a large file being read by a goroutine of its own, which cuts
-// it; the workers name, compress and seal the chunks. The builder takes the
+// largeRead is a large file being read and cut by two goroutines of its own;
+// the workers name, compress and seal the chunks. The builder takes the
 // segments in order, so their number under way is bounded.
 type largeRead struct {
 	segments chan *segment // closed at the end
@@ -27,7 +27,8 @@ type largeRead struct {
 // the one before it did, so somebody always has the turn.
 type segment struct {
 	of   *largeRead
-	buf  []byte
+	buf  []byte // what was read stands behind the room for what the segment before left
+	data []byte // of buf: the chunks
 	ends []int
 	refs []repo.Ref
 	like []repo.Ref // of all chunks, one after the other
@@ -94,69 +95,108 @@ func (x *run) readLarge(l *largeRead, it *item) error {
 	return nil
 }
 
+// cutLarge cuts the file while readAhead reads on: neither of the two is as
+// fast as the workers are together, so one after the other would hold them up.
 func (x *run) cutLarge(l *largeRead, it *item, f source.File) error {
 	st, err := newStream(f, f.Opened())
 	if err != nil {
 		return &sourceError{err}
 	}
 	l.old = x.references(it)
+	parts := make(chan readPart)
+	go x.readAhead(st, parts)
+	// The file is used until parts is closed. Whatever ends this before its end
+	// ends the run, and with it the reading.
+	defer func() {
+		for range parts {
+		}
+	}()
 	turn := make(chan struct{})
 	close(turn)
-	seg := x.newSegment(l, turn)
+	rest := make([]byte, 0, x.maxChunk) // behind the last cut
 	var read int64
-	have := 0
-	for eof := false; ; {
-		n, err := st.fill(seg.buf[have:cap(seg.buf)])
-		have += n
-		read += int64(n)
-		x.prog.BytesRead.Add(int64(n))
-		if err == io.EOF {
-			eof = true
-		} else if err != nil {
-			return &sourceError{err}
+	for p := range parts {
+		read += int64(p.n)
+		x.prog.BytesRead.Add(int64(p.n))
+		eof := p.err == io.EOF
+		if p.err != nil && !eof {
+			return &sourceError{p.err}
 		}
-		if err := x.pace.Spend(x.ctx, n); err != nil {
+		if err := x.pace.Spend(x.ctx, p.n); err != nil {
 			return err
 		}
+		seg := p.seg
+		from := x.maxChunk - copy(seg.buf[x.maxChunk-len(rest):], rest)
+		seg.data = seg.buf[from : x.maxChunk+p.n]
+		seg.of, seg.turn, seg.passed, seg.done = l, turn, make(chan struct{}), make(chan struct{})
+		turn = seg.passed
 		used := 0
 		for {
-			n := x.cutter.Cut(seg.buf[used:have], eof)
+			n := x.cutter.Cut(seg.data[used:], eof)
 			if n == 0 {
 				break
 			}
 			used += n
 			seg.ends = append(seg.ends, used)
 		}
-		next := x.newSegment(l, seg.passed)
-		have = copy(next.buf[:cap(next.buf)], seg.buf[used:have])
-		select {
-		case l.segments <- seg:
-		case <-x.ctx.Done():
-			return context.Cause(x.ctx)
-		}
-		if err := x.send(task{segment: seg}); err != nil {
+		rest = append(rest[:0], seg.data[used:]...)
+		if err := x.handOut(seg); err != nil {
 			return err
 		}
-		seg = next
 		if eof {
-			x.bufs.Put(next)
 			st.finish(it, read)
 			return nil
 		}
 	}
+	return context.Cause(x.ctx)
 }
 
-// segmentSize is the room for a segment: its bytes, and the beginning of the
-// chunk that comes after it.
-func (x *run) segmentSize() int { return segmentBytes + x.maxChunk }
+// handOut gives a segment to the builder, for its order, and to the workers.
+func (x *run) handOut(s *segment) error {
+	select {
+	case s.of.segments <- s:
+	case <-x.ctx.Done():
+		return context.Cause(x.ctx)
+	}
+	return x.send(task{segment: s})
+}
 
-func (x *run) newSegment(l *largeRead, turn <-chan struct{}) *segment {
+// readPart is a segment with n bytes read. The last one has an error: io.EOF, or
+// why there are no more.
+type readPart struct {
+	seg *segment
+	n   int
+	err error
+}
+
+// readAhead reads until the stream or the run ends, and closes parts.
+func (x *run) readAhead(st *stream, parts chan<- readPart) {
+	defer close(parts)
+	x.pace.Thread()
+	for {
+		p := readPart{seg: x.newSegment()}
+		p.n, p.err = st.fill(p.seg.buf[x.maxChunk:])
+		select {
+		case parts <- p:
+		case <-x.ctx.Done():
+			return
+		}
+		if p.err != nil {
+			return
+		}
+	}
+}
+
+// segmentSize is the room for a segment: the beginning of a chunk that the one
+// before left, and bytes enough for a chunk.
+func (x *run) segmentSize() int { return x.maxChunk + max(segmentBytes, x.maxChunk) }
+
+func (x *run) newSegment() *segment {
 	s, _ := x.bufs.Get().(*segment)
 	if s == nil {
 		s = &segment{buf: make([]byte, x.segmentSize())}
 	}
 	s.ends, s.refs, s.like, s.upTo = s.ends[:0], s.refs[:0], s.like[:0], s.upTo[:0]
-	s.of, s.turn, s.passed, s.done = l, turn, make(chan struct{}), make(chan struct{})
 	return s
 }
 
@@ -164,7 +204,7 @@ func (x *run) newSegment(l *largeRead, turn <-chan struct{}) *segment {
 func (wk *worker) segment(s *segment) error {
 	at := 0
 	for _, end := range s.ends {
-		s.refs = append(s.refs, wk.lane.Ref(s.buf[at:end]))
+		s.refs = append(s.refs, wk.lane.Ref(s.data[at:end]))
 		at = end
 	}
 	if len(s.of.old) > 0 {
@@ -184,7 +224,7 @@ func (wk *worker) segment(s *segment) error {
 		if len(s.of.old) > 0 {
 			of, like = s.like[like:s.upTo[i]], s.upTo[i]
 		}
-		if err := wk.put(s.buf[at:end], s.refs[i], of); err != nil {
+		if err := wk.put(s.data[at:end], s.refs[i], of); err != nil {
 			return err
 		}
 		at = end
