@@ -15,7 +15,9 @@ import (
 )
 
 const (
-	memTableSize  = 4 << 20
+	memTableSize  = 1 << 20
+	tableSize     = 512 << 10
+	levelZero     = 32      // tables of one memtable each, until a compaction merges them
 	valueLogSize  = 1 << 20 // least Badger takes; no value is ever long enough to get there
 	maxBadgerFile = 1 << 31 // bytes of one file
 
@@ -32,18 +34,21 @@ const (
 // read in place, in pages that the kernel can take back, and so are the tables' indexes and filters.
 //
 // The sizes keep memory small and look-ups short (measured with 1 M entries): memory while writing is
-// memtables and the tables that a compaction builds at once, about 13 of twice the table size;
-// look-ups pay for each level that holds something, and ids are spread so evenly that every level
-// but the lowest is rewritten as a whole, so there is one level up to 64 MiB and two up to 640.
+// memtables and tables being built, of twice the table size and 3 MiB for their index each, up to
+// 18 in a compaction; eight are kept for the next, and a memtable must fit what a table has, or each
+// of them would grow to twice that. So tables are as large on every level. Look-ups pay for each level
+// that holds something, and ids are spread so evenly that every level but the lowest is rewritten as a
+// whole, so there is one level up to 64 MiB and two up to 640, and as much waits in level zero as
+// would with few large memtables: what is not there is seen in each table's filter.
 func badgerOptions(dir string, log badger.Logger) badger.Options {
 	o := badger.DefaultOptions(dir).
 		WithSyncWrites(false).
 		WithChecksumVerificationMode(options.NoVerification).
 		WithCompression(options.None).
 		WithMemTableSize(memTableSize).WithNumMemtables(2).
-		WithBaseTableSize(512 << 10).
+		WithBaseTableSize(tableSize).
 		WithBaseLevelSize(64 << 20).
-		WithNumLevelZeroTables(8).
+		WithNumLevelZeroTables(levelZero).WithNumLevelZeroTablesStall(2 * levelZero).
 		WithBlockCacheSize(0).WithIndexCacheSize(0).
 		WithNumCompactors(2).
 		WithNumVersionsToKeep(1).WithDetectConflicts(false).
@@ -52,7 +57,7 @@ func badgerOptions(dir string, log badger.Logger) badger.Options {
 		WithCompactL0OnClose(false).
 		WithBypassLockGuard(true).
 		WithLogger(log)
-	o.TableSizeMultiplier = 4
+	o.TableSizeMultiplier = 1
 	return o
 }
 

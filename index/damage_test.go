@@ -125,7 +125,7 @@ func openBadger(t testing.TB, im image) *badger.DB {
 	db, err := badger.OpenManaged(badger.DefaultOptions(filepath.Join(dir, "db")).
 		WithLogger(nil).WithMetricsEnabled(false).WithCompression(badgeroptions.None).
 		WithChecksumVerificationMode(badgeroptions.NoVerification).
-		WithMemTableSize(4 << 20).WithValueThreshold(1 << 10).WithValueLogFileSize(1 << 20))
+		WithMemTableSize(1 << 20).WithValueThreshold(1 << 10).WithValueLogFileSize(1 << 20))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestLookup_DoesNotBelieveAValidTableWithALie(t *testing.T) {
 			im.write(t, dir)
 			db, err := badger.OpenManaged(badger.DefaultOptions(filepath.Join(dir, "db")).
 				WithLogger(nil).WithMetricsEnabled(false).WithCompression(badgeroptions.None).
-				WithMemTableSize(4 << 20).WithValueThreshold(1 << 10).WithValueLogFileSize(1 << 20).WithBypassLockGuard(true))
+				WithMemTableSize(1 << 20).WithValueThreshold(1 << 10).WithValueLogFileSize(1 << 20).WithBypassLockGuard(true))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -27,7 +27,7 @@ import (
 // The file is written in place: torn, it does not verify, and the index is made anew.
 const (
 	stateMagic    = "bdindex"
-	formatVersion = 1 // of everything in the directory, Badger's options included
+	formatVersion = 2 // of everything in the directory, Badger's options included
 
 	stateHeaderSize = len(stateMagic) + 1 + len(crypto.RepoID{}) + 1 + 1 + 4
 	maxStateSize    = 16 << 20

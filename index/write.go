@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// batchEntries is how many entries go into one transaction: far below Badger's limit of count and
-	// bytes for our sizes, and enough that one commit for them costs nothing.
-	batchEntries = 4096
+	// batchEntries is how many entries go into one transaction: below Badger's limit of count and bytes,
+	// which go with the memtable, and enough that one commit for them costs nothing.
+	batchEntries = 1024
 
 	maxPackNumber = math.MaxUint32
 )

@@ -5,14 +5,21 @@ import "sync"
 // cache keeps values that were costly to load, least recently used first out,
 // below a bound in bytes. A value in use is never dropped, and loading one
 // happens once however many ask: the others wait.
+//
+// It can have parts with a bound each, so that values of one kind do not drive
+// out others, nor fill the memory that those may take.
 type cache[K comparable, V any] struct {
-	limit int64
-	drop  func(V) // called when a value leaves the cache; may be nil
+	drop func(V) // called when a value leaves the cache; may be nil
+	part func(V) int // says where a new value belongs; nil: all in the first
 
-	mu      sync.Mutex // guards all below, and refs and links of the entries
-	used    int64
+	mu      sync.Mutex // guards all below, and refs, part and links of the entries
 	entries map[K]*cached[K, V]
-	root    cached[K, V] // ring of entries without users, oldest next
+	parts   []cachePart[K, V]
+}
+
+type cachePart[K comparable, V any] struct {
+	limit, used int64
+	root        cached[K, V] // ring of entries without users, oldest next
 }
 
 type cached[K comparable, V any] struct {
@@ -21,13 +28,21 @@ type cached[K comparable, V any] struct {
 	err        error
 	size       int64
 	refs       int
+	part       int
 	ready      chan struct{} // closed when val or err is set
 	prev, next *cached[K, V]
 }
 
 func newCache[K comparable, V any](limit int64, drop func(V)) *cache[K, V] {
-	c := &cache[K, V]{limit: limit, drop: drop, entries: make(map[K]*cached[K, V])}
-	c.root.prev, c.root.next = &c.root, &c.root
+	return newPartedCache[K](nil, drop, limit)
+}
+
+func newPartedCache[K comparable, V any](part func(V) int, drop func(V), limits ...int64) *cache[K, V] {
+	c := &cache[K, V]{drop: drop, part: part, entries: make(map[K]*cached[K, V]), parts: make([]cachePart[K, V], len(limits))}
+	for i := range c.parts {
+		p := &c.parts[i]
+		p.limit, p.root.prev, p.root.next = limits[i], &p.root, &p.root
+	}
 	return c
 }
 
@@ -64,8 +79,11 @@ func (c *cache[K, V]) get(key K, load func() (V, int64, error)) (*cached[K, V], 
 		delete(c.entries, key)
 		e.size = 0
 	}
-	c.used += e.size
-	gone := c.evict()
+	if e.err == nil && c.part != nil {
+		e.part = c.part(e.val)
+	}
+	c.parts[e.part].used += e.size
+	gone := c.evict(e.part)
 	c.mu.Unlock()
 	close(e.ready)
 	c.dropAll(gone)
@@ -81,21 +99,37 @@ func (c *cache[K, V]) release(e *cached[K, V]) {
 	e.refs--
 	var gone []V
 	if e.refs == 0 && e.err == nil {
-		e.prev, e.next = c.root.prev, &c.root
+		root := &c.parts[e.part].root
+		e.prev, e.next = root.prev, root
 		e.prev.next, e.next.prev = e, e
-		gone = c.evict()
+		gone = c.evict(e.part)
 	}
 	c.mu.Unlock()
 	c.dropAll(gone)
 }
 
-// evict takes unused entries out until the bound holds. mu is held.
-func (c *cache[K, V]) evict() (gone []V) {
-	for c.used > c.limit && c.root.next != &c.root {
-		e := c.root.next
+// move puts an entry that the caller holds into another part.
+func (c *cache[K, V]) move(e *cached[K, V], part int) {
+	var gone []V
+	c.mu.Lock()
+	if e.part != part {
+		c.parts[e.part].used -= e.size
+		e.part = part
+		c.parts[part].used += e.size
+		gone = c.evict(part)
+	}
+	c.mu.Unlock()
+	c.dropAll(gone)
+}
+
+// evict takes unused entries out of a part until its bound holds. mu is held.
+func (c *cache[K, V]) evict(part int) (gone []V) {
+	p := &c.parts[part]
+	for p.used > p.limit && p.root.next != &p.root {
+		e := p.root.next
 		e.unlink()
 		delete(c.entries, e.key)
-		c.used -= e.size
+		p.used -= e.size
 		if c.drop != nil {
 			gone = append(gone, e.val)
 		}
@@ -112,12 +146,29 @@ func (c *cache[K, V]) dropAll(gone []V) {
 // clear drops every entry that nobody uses.
 func (c *cache[K, V]) clear() {
 	c.mu.Lock()
-	limit := c.limit
-	c.limit = -1
-	gone := c.evict()
-	c.limit = limit
+	var gone []V
+	for i := range c.parts {
+		p := &c.parts[i]
+		limit := p.limit
+		p.limit = -1
+		gone = append(gone, c.evict(i)...)
+		p.limit = limit
+	}
 	c.mu.Unlock()
 	c.dropAll(gone)
+}
+
+// bound lowers the bound of the first part. Nobody may use the cache yet.
+func (c *cache[K, V]) bound(limit int64) { c.parts[0].limit = min(c.parts[0].limit, limit) }
+
+// size is the bytes of all that is in it.
+func (c *cache[K, V]) size() (sum int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.parts {
+		sum += c.parts[i].used
+	}
+	return sum
 }
 
 func (e *cached[K, V]) unlink() {

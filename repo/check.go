@@ -117,7 +117,7 @@ func (r *Repo) Check(ctx context.Context, o CheckOptions, p *CheckProgress) (*Ch
 		damage: &damageList{blocks: make(map[crypto.PackID][]uint32)},
 	}
 	c.rd = newReader(r)
-	c.rd.files.limit = min(c.rd.files.limit, checkOpenPacks)
+	c.rd.files.bound(checkOpenPacks)
 	defer c.rd.close()
 	c.rd.tree, c.rd.data = r.tableSpots(kindTree), r.tableSpots(kindData)
 	c.leaning.rd = c.rd

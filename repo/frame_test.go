@@ -255,11 +255,11 @@ func TestReach_OfATrailerThatLies(t *testing.T) {
 	short := delta("short", 2, uint32(len("short")+len(text)))
 	f.seal()
 
-	before := f.r.reader.blocks.used
+	before := f.r.reader.blocks.size()
 	if _, err := f.r.Reader().AppendChunk(t.Context(), nil, far.ID); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "bytes of other blocks") {
 		t.Errorf("a block that leads to 75 MiB: got %v", err)
 	}
-	if grown := f.r.reader.blocks.used - before; grown > readReach+BlockSize {
+	if grown := f.r.reader.blocks.size() - before; grown > readReach+BlockSize {
 		t.Errorf("%d bytes were decoded for it", grown)
 	}
 	got := f.findings(false)

@@ -162,7 +162,7 @@ func heapOfGC(t testing.TB, st store.Store, small bool) (gc, stats int64) {
 	defer r.Close()
 	if small {
 		// Slices of ids are then their share of all, as with many millions.
-		r.bounds = memoryBounds{packs: 1 << 18, blocks: 1 << 18, files: 1, tags: 1}
+		r.bounds = memoryBounds{packs: 1 << 18, read: 1 << 16, leanedOn: 1 << 17, trees: 1 << 16, files: 1, tags: 1}
 	}
 	ctx := t.Context()
 	every := max(1, len(r.catalog.all(0))/5) // a few times in each pass over all packs

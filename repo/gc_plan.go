@@ -12,6 +12,7 @@ type packUse struct {
 	kind       packKind
 	size       int64 // of the file
 	used, live int64 // sealed bytes of blocks; of live chunks, by their share
+	crowded    bool  // closed because of its table: nothing can be added
 	reencode   bool  // a block of it is to lose its dictionary
 	leaned     bool  // such a block still leans on it
 }
@@ -52,7 +53,7 @@ func planPacks(use []packUse, packSize int64) gcPlan {
 			p.freed += u.size
 		case u.reencode || (u.used-u.live)*sparseShare >= u.used:
 			repack(u)
-		case u.size < packSize:
+		case u.size < packSize && !u.crowded:
 			tails[u.kind] = append(tails[u.kind], u)
 		}
 	}
@@ -90,7 +91,7 @@ func (g *garbage) plan(ctx context.Context) (*gcPlan, error) {
 	}
 	var use []packUse
 	err := g.each(ctx, g.packs, func(n uint32, t *trailer) error {
-		u := packUse{number: n, kind: t.header.kind, size: t.size}
+		u := packUse{number: n, kind: t.header.kind, size: t.size, crowded: crowded(len(t.dicts)/idSize, t.chunkCount())}
 		for b := range t.blocks[:len(t.blocks)-1] {
 			rec := &t.blocks[b]
 			u.used += int64(rec.sealed)

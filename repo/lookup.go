@@ -163,8 +163,8 @@ func (r *Repo) dataSpots(ctx context.Context, id *crypto.ID, dst []spot) ([]spot
 }
 
 // tableChunks is how many data chunks a table holds before the index is
-// opened instead: 16 MiB of slots.
-const tableChunks = 1 << 20 * 2 / 3
+// opened instead: 4 MiB of slots.
+const tableChunks = 1 << 18 * 2 / 3
 
 var errManyChunks = errors.New("more chunks than a table should hold")
 

@@ -80,10 +80,27 @@ type openPack struct {
 // while another one fills.
 const publishing = 2
 
+// packIDs is where a pack is closed, however few bytes it has: that many ids of
+// chunks and dictionaries stand in its table. What a writer keeps of a pack that
+// is open or on its way, and a reader of its trailer, is bounded by it; without
+// it that would grow as files get smaller.
+const packIDs = 16 << 10
+
+// crowded says whether the table of a pack may be so long that another block
+// finds no place in it.
+func crowded(dicts, chunks int) bool {
+	return dicts+chunks > packIDs-MaxDictionaryChunks-MaxChunksPerBlock
+}
+
+// space says whether there is room in the table for so many ids more.
+func (p *openPack) space(dicts, chunks int) bool {
+	return len(p.dicts)/idSize+dicts+len(p.chunks)/chunkRecSize+chunks <= packIDs
+}
+
 // room says whether a block with these figures still fits, leaving place for
 // a pad, the trailer and the footer.
 func (p *openPack) room(size int64, sealed, dicts, chunks int) bool {
-	if len(p.blocks)+2 > MaxBlocksPerPack {
+	if len(p.blocks)+2 > MaxBlocksPerPack || !p.space(dicts, chunks) {
 		return false
 	}
 	tr := trailerPlainSize(len(p.blocks)+2, len(p.dicts)/idSize+dicts, len(p.chunks)/chunkRecSize+chunks)
@@ -96,9 +113,9 @@ func (s *packStream) add(ctx context.Context, b *newBlock) error {
 	sealed := len(b.payload) + crypto.Overhead
 	s.mu.Lock()
 	if s.cur != nil && !s.cur.room(s.size, sealed, len(b.dict), len(b.chunks)) {
-		full := s.cur
+		last := s.cur
 		s.cur = nil
-		if err := s.hand(full, true); err != nil {
+		if err := s.hand(last, last.space(len(b.dict), len(b.chunks))); err != nil {
 			s.mu.Unlock()
 			return err
 		}
@@ -195,8 +212,8 @@ func (s *packStream) open(ctx context.Context) (*openPack, error) {
 	return p, nil
 }
 
-// hand gives a pack to a publisher; it waits while too many are under way.
-// mu is held.
+// hand gives a pack to a publisher; it waits while too many are under way. A
+// full one gets the size of a pack, another that of what is in it. mu is held.
 func (s *packStream) hand(p *openPack, full bool) error {
 	select {
 	case s.slots <- struct{}{}:

@@ -37,9 +37,14 @@ type Reader struct {
 }
 
 const (
-	// packCacheSize bounds the trailers kept, blockCacheSize the decoded blocks.
-	packCacheSize  = 24 << 20
-	blockCacheSize = 16 << 20
+	// packCacheSize bounds the trailers kept. Of decoded blocks there are three
+	// parts: read ones, whose chunks were asked for, soon to be asked for once
+	// more if at all; those that others lean on, wanted again by the neighbours of
+	// the one that did; those with tree pages, which are read one after the other.
+	packCacheSize     = 8 << 20
+	readCacheSize     = 3 << 20
+	leanedOnCacheSize = 12 << 20
+	treeCacheSize     = 3 << 20
 	// maxOpenPacks bounds the files kept open, beside those in use.
 	maxOpenPacks = 256
 	// readReach is what a reader accepts where a writer stays within
@@ -81,12 +86,26 @@ func newReader(r *Repo) *Reader {
 	rd := &Reader{repo: r}
 	rd.packs = newCache[uint32, *pack](r.bounds.packs, nil)
 	rd.files = newCache[uint32](r.bounds.files, func(o store.Object) { o.Close() })
-	rd.blocks = newCache[blockKey](r.bounds.blocks, func(b *block) {
+	rd.blocks = newPartedCache[blockKey](blockPart, func(b *block) {
 		if b.buffer != nil {
 			rd.buffers.Put(b.buffer)
 		}
-	})
+	}, r.bounds.read, r.bounds.leanedOn, r.bounds.trees)
 	return rd
+}
+
+// The parts of the cache of blocks, see readCacheSize.
+const (
+	partRead = iota
+	partLeanedOn
+	partTrees
+)
+
+func blockPart(b *block) int {
+	if b.trailer.header.kind == kindTree {
+		return partTrees
+	}
+	return partRead
 }
 
 // close drops what is cached. Blocks still held stay valid.
@@ -390,6 +409,9 @@ func (rd *Reader) openKnown(ctx context.Context, kind packKind, id *crypto.ID, b
 		}
 		e, err := rd.decode(ctx, blockKey{s.pack, uint32(s.block)}, req)
 		if err == nil {
+			if kind == kindData {
+				rd.blocks.move(e, partLeanedOn)
+			}
 			return e, s, nil
 		}
 		req.failed++

@@ -111,19 +111,25 @@ type Repo struct {
 
 // memoryBounds are what a repository keeps at once, whatever its size.
 type memoryBounds struct {
-	packs, blocks int64 // bytes a reader caches
-	files         int64 // packs a reader keeps open
-	tags          int   // ids sorted at once, at least; see eachSlice
-	table         int   // data chunks a table holds where there is an index
+	packs int64 // bytes of trailers a reader caches
+	// Bytes of decoded blocks, see readCacheSize.
+	read, leanedOn, trees int64
+
+	files int64 // packs a reader keeps open
+	tags  int   // ids sorted at once, at least; see eachSlice
+	table int   // data chunks a table holds where there is an index
 }
 
 // boundsFor shares out what caches may take of the memory of a process; 0 for the
 // ordinary sizes, which are the largest as well.
 func boundsFor(memory int64) memoryBounds {
-	b := memoryBounds{packs: packCacheSize, blocks: blockCacheSize, files: maxOpenPacks, tags: sliceTags, table: tableChunks}
+	b := memoryBounds{
+		packs: packCacheSize, read: readCacheSize, leanedOn: leanedOnCacheSize, trees: treeCacheSize,
+		files: maxOpenPacks, tags: sliceTags, table: tableChunks,
+	}
 	if memory > 0 {
 		b.packs = min(b.packs, memory/16)
-		b.blocks = min(b.blocks, memory/8)
+		b.leanedOn = min(b.leanedOn, memory/16)
 		b.table = min(b.table, int(memory/256)) // about 20 bytes each
 	}
 	return b

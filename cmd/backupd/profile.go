@@ -12,7 +12,8 @@ import (
 	"runtime/trace"
 )
 
-// profile writes what the process did to the directory BACKUPD_PROFILE: cpu.pprof, heap.pprof, mutex.pprof and block.pprof;
+// profile writes what the process did to the directory BACKUPD_PROFILE: cpu.pprof, heap.pprof, mutex.pprof and block.pprof,
+// and peak.pprof and peak.txt of when it took most memory;
 // with BACKUPD_PROFILE_TRACE set a trace.out instead, which costs more. Only binaries of make profile have it: the one
 // that is installed writes to no file that an environment names.
 func profile() (stop func(), err error) {
@@ -37,9 +38,10 @@ func profile() (stop func(), err error) {
 	if err := pprof.StartCPUProfile(f); err != nil {
 		return nil, err
 	}
+	stopPeak := watchPeak(dir)
 	return func() {
 		pprof.StopCPUProfile()
-		err := f.Close()
+		err := errors.Join(stopPeak(), f.Close())
 		for _, name := range []string{"heap", "mutex", "block"} {
 			err = errors.Join(err, write(name, filepath.Join(dir, name+".pprof")))
 		}

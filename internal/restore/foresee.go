@@ -65,7 +65,7 @@ func (pl *plan) foresee(f *file) error {
 	}
 	if e.Type == repo.TypeRegular {
 		err = pl.eachRef(&e.Content, func(ref repo.Ref, _ int64) error {
-			_, err := pl.rd.Locate(pl.ctx, ref.ID)
+			_, err := pl.locator.Locate(pl.ctx, ref.ID)
 			return err
 		})
 	}

@@ -15,6 +15,7 @@ import (
 // windows with what is to be restored. One goroutine.
 type plan struct {
 	*run
+	locator   *repo.Locator
 	roots     []*repo.Entry // of the parts that hold something
 	sources   []string      // their names
 	selection *selection
@@ -49,7 +50,7 @@ type found struct {
 }
 
 func (x *run) newPlan(r *repo.Repo, snap *repo.Manifest) (*plan, error) {
-	pl := &plan{run: x, links: make(map[inode]*link)}
+	pl := &plan{run: x, locator: x.rd.Locator(), links: make(map[inode]*link)}
 	for _, name := range x.opts.Sources {
 		if !slices.ContainsFunc(snap.Parts, func(p repo.Part) bool { return p.Source == name }) {
 			return nil, fmt.Errorf("source %s: %w in snapshot %s", name, repo.ErrNotFound, snap.ID)

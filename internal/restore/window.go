@@ -161,7 +161,7 @@ func (pl *plan) content(f *file) error {
 	f.prepare()
 	f.open.Unlock()
 	err := pl.eachRef(&f.entry.Content, func(ref repo.Ref, off int64) error {
-		place, err := pl.rd.Locate(pl.ctx, ref.ID)
+		place, err := pl.locator.Locate(pl.ctx, ref.ID)
 		if err != nil {
 			return err
 		}
