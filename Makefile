@@ -43,11 +43,11 @@ bench-smoke: build ## a minute of ratios to the floors; fails when one stands a 
 	@scripts/need.sh tar zstd
 	$(GO) run ./bench smoke $(SMOKEFLAGS)
 
-scale: build ## growth with the number of files; writes docs/scale.csv and docs/scale.svg (SCALEFLAGS='-counts 10000,10000000')
+scale: build ## growth with the number of files, time and memory of each step; writes docs/scale.csv and docs/scale.svg (SCALEFLAGS='-counts 10000,10000000')
 	@scripts/need.sh rsync
 	$(GO) run ./bench scale $(SCALEFLAGS)
 
-profile: ## CPU, heap, mutex, block profiles and a trace of each step in var/profile, and shares.md there
+profile: ## CPU, heap (also of its peak), mutex, block profiles and a trace of each step in var/profile, and shares.md there
 	@scripts/need.sh tar xz
 	CGO_ENABLED=0 $(GO) build -buildvcs=auto -tags profile -ldflags '-X main.version=$(VERSION)' -o var/profile/backupd ./cmd/backupd
 	$(GO) run ./bench profile $(PROFILEFLAGS)

@@ -143,7 +143,7 @@ func TestPlot_IsWellFormedAndHasEveryStep(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, want := range []string{"first, empty", "unchanged, empty", "restore, empty", "1 million", "time per file, µs"} {
+	for _, want := range []string{"first, empty", "unchanged, empty", "restore, empty", "check, empty", "1 million", "time per file, µs"} {
 		if !strings.Contains(svg, want) {
 			t.Errorf("the plot lacks %q", want)
 		}

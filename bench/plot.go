@@ -24,7 +24,7 @@ type curve struct {
 // The colours are read on white and on black alike: an image does not know which of them it lies on.
 const plotGrey = "#808a94"
 
-var plotColours = []string{"#2f81f7", "#d29922", "#3fa35a"}
+var plotColours = []string{"#2f81f7", "#d29922", "#3fa35a", "#a371f7"}
 
 var plotDashes = []string{"", "7 4", "2 4"}
 
@@ -59,7 +59,7 @@ func growthPlot(points []point) string {
 	times.draw(&w, 60)
 	memory.draw(&w, 60+panelWidth+90)
 	for i, c := range times.lines {
-		x, y := 60+(i%3)*270, panelTop+panelHeight+46+i/3*18
+		x, y := 60+(i%4)*200, panelTop+panelHeight+46+i/4*18
 		fmt.Fprintf(&w, `<path d="M%d %dh34" stroke="%s" stroke-width="2" stroke-dasharray="%s"/><text x="%d" y="%d">%s</text>`+"\n",
 			x, y-4, c.colour, c.dash, x+42, y, html.EscapeString(c.name))
 	}

@@ -40,7 +40,7 @@ var growthKinds = []struct{ name, what string }{
 	{"flat", "empty files, all in one directory"},
 }
 
-var growthSteps = []string{"first", "unchanged", "restore"}
+var growthSteps = []string{"first", "unchanged", "restore", "check"}
 
 // runScale measures growth and writes it as a table and as a plot.
 func runScale(ctx context.Context, args []string) (err error) {
@@ -141,7 +141,7 @@ func (g growth) grow(ctx context.Context, kind string, s shape) (points []point,
 	return points, nil
 }
 
-// growOnce makes the tree if it is not there, backs it up twice and restores it. What would not fit twice is
+// growOnce makes the tree if it is not there, backs it up twice, checks all data and restores it. What would not fit twice is
 // removed before it is restored; then there is nothing to compare with, so small trees are kept and compared.
 func (b *bench) growOnce(ctx context.Context, t *tool, s shape, dir string, verify bool) (err error) {
 	if err := t.reset(ctx); err != nil {
@@ -163,6 +163,11 @@ func (b *bench) growOnce(ctx context.Context, t *tool, s shape, dir string, veri
 	if err != nil {
 		return err
 	}
+	c, _, err := b.at.measure(ctx, t.command(t.check(t)))
+	if err != nil {
+		return err
+	}
+	b.results.cost(t.name, b.at.row("check"), c)
 	if roomFor(b.o.work, s.files+s.files/perDirectory) != nil || room(b.o.work, s.need()) != nil {
 		if err := os.RemoveAll(dir); err != nil {
 			return err

@@ -38,7 +38,7 @@ func cutLog(t testing.TB, f *file) []int {
 
 // A crash takes away the end of the log. Wherever it does, packs are there whole or not at all.
 func TestOpen_FindsWholePacksWhereverTheLogEnds(t *testing.T) {
-	const entries = 4200 // two transactions
+	const entries = 1100 // two transactions
 	dir := memoryDir(t)
 	x := mustOpen(t, dir)
 	for p := range uint32(3) {

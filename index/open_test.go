@@ -46,7 +46,7 @@ func TestOpen_RefusesTheIndexOfAnother(t *testing.T) {
 func TestOpen_RefusesAnotherVersion(t *testing.T) {
 	dir := memoryDir(t)
 	im := cleanImage(t)
-	im["state"].set(7, 2)
+	im["state"].set(7, 1)
 	im.write(t, dir)
 	_, err := index.Open(options(dir))
 	wantUnusable(t, err, true, "another version")

@@ -9,7 +9,7 @@ import "sync"
 // It can have parts with a bound each, so that values of one kind do not drive
 // out others, nor fill the memory that those may take.
 type cache[K comparable, V any] struct {
-	drop func(V) // called when a value leaves the cache; may be nil
+	drop func(V)     // called when a value leaves the cache; may be nil
 	part func(V) int // says where a new value belongs; nil: all in the first
 
 	mu      sync.Mutex // guards all below, and refs, part and links of the entries
