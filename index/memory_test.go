@@ -92,7 +92,7 @@ func anonymousMemory() (int64, error) {
 func TestOpen_TakesLittleMemory(t *testing.T) {
 	const (
 		limit   = 30 << 20
-		writing = 70 << 20 // 100 with memtables of 4 MiB and tables of 2
+		writing = 32 << 20 // 16 were measured
 	)
 	dir := t.TempDir()
 	build(t, dir, min(benchPacks(t), 200))
