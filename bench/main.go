@@ -97,6 +97,7 @@ func runTable(ctx context.Context, args []string) (err error) {
 		{[]string{"small", "few"}, b.measureSmall},
 		{[]string{"image"}, b.measureImage},
 		{[]string{"sparse"}, b.measureSparse},
+		{[]string{"guesses"}, b.measureGuesses},
 		{[]string{"disk", "cold", "core"}, b.measureSettings},
 	} {
 		if !o.anyOf(part.rows) || ctx.Err() != nil {

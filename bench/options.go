@@ -13,7 +13,7 @@ import (
 // allRows are the rows in the order of the report. Those named tree come from one pass over the source tree; disk,
 // cold and core are that pass again under another setting.
 var allRows = []string{"first", "unchanged", "next", "restore", "again", "check", "size", "memory",
-	"dump", "dump-hot", "dump-sqlite", "dump-postgres", "stream", "scale", "small", "few", "image", "sparse",
+	"dump", "dump-hot", "dump-sqlite", "dump-postgres", "stream", "scale", "small", "few", "image", "sparse", "guesses",
 	"disk", "cold", "core"}
 
 var (
@@ -171,6 +171,9 @@ func (o options) need() int64 {
 	}
 	if o.rows["small"] || o.rows["few"] {
 		need = max(need, 3*shape{files: o.small, bytes: 1 << 10}.need())
+	}
+	if o.rows["guesses"] {
+		need = max(need, int64(o.dumpMB)*8<<20)
 	}
 	if o.rows["image"] {
 		need = max(need, int64(o.imageMB)*5<<20)

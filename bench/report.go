@@ -113,6 +113,9 @@ func (b *bench) report(machine string) string {
 			fmt.Fprintf(&w, "\n## Day by day: %s\n\nWhat a day's backup added to the repository, and how long it took.\n\n%s", kind.what, b.dayTable(kind.row))
 		}
 	}
+	if b.o.rows["guesses"] {
+		w.WriteString("\n## Guesses\n\nA backup after a change, on the version before it and into an empty repository. A wrong guess of what the new data are like costs what the ratio stands above one.\n\n" + b.guessTable())
+	}
 	if dir := filepath.Dir(b.o.out); b.o.out != "" {
 		if b.o.anyOf(dumpRows) {
 			w.WriteString("\nEvery day of every dump: [dump-days.csv](dump-days.csv).\n")
