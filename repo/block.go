@@ -25,6 +25,14 @@ const (
 	// deltaPays: a delta frame above 1/deltaPays of its plaintext is weighed
 	// against a plain frame.
 	deltaPays = 16
+	// Of a block that is laid over its dictionary: where less than 1/guessWorth
+	// is found there it is stored plain, where all but 1/guessSure is found the
+	// matches are the delta. In between the general encoder sees what more there
+	// is in it. Below 3/guessWorth, and for blocks below guessSmall, which plain
+	// cost little, the outcome is weighed.
+	guessWorth = 4
+	guessSure  = 8
+	guessSmall = 16 << 10
 )
 
 // blockEncoder turns plaintext into the payload of a block and back. It owns
@@ -32,6 +40,10 @@ const (
 type blockEncoder struct {
 	fast, strong *zstd.Encoder
 	delta        *zstd.Encoder
+	match        matcher
+	frame        deltaFrame
+	tried        int // blocks that were laid over a dictionary
+	weighed      int // of those, compressed to see whether the delta pays
 	dec          *blockDecoder
 	buf, alt     []byte
 	check        []byte
@@ -107,9 +119,26 @@ func (e *blockEncoder) pays(enc *zstd.Encoder, p []byte) bool {
 	return len(e.buf) < len(p)-len(p)/storedAbove
 }
 
-// withDictionary compresses p against dict, or without it where that is about
-// as small: a dictionary ties the block to others, so it has to pay.
+// withDictionary writes p as a delta against dict, or plain where that is
+// about as small: a dictionary ties the block to others, so it has to pay.
 func (e *blockEncoder) withDictionary(p, dict []byte) (payload []byte, c codec, err error) {
+	e.tried++
+	covered := e.match.find(p, dict)
+	if covered < len(p)/guessWorth {
+		return e.plain(p)
+	}
+	weigh := covered < len(p)/guessWorth*3 || len(p) < guessSmall
+	if len(p)-covered > len(p)/guessSure || !fitsDeltaFrame(p, dict) {
+		return e.search(p, dict, weigh)
+	}
+	if e.alt, err = e.frame.append(e.alt[:0], p, len(dict), e.match.found); err != nil {
+		return nil, 0, fmt.Errorf("zstd literals: %v", err)
+	}
+	return e.weigh(p, dict, weigh)
+}
+
+// search has the encoder look for whatever p and dict have in common.
+func (e *blockEncoder) search(p, dict []byte, weigh bool) (payload []byte, c codec, err error) {
 	if e.delta == nil {
 		if e.delta, err = newEncoder(zstd.SpeedDefault, deltaWindow); err != nil {
 			return nil, 0, fmt.Errorf("zstd: %v", err)
@@ -128,9 +157,15 @@ func (e *blockEncoder) withDictionary(p, dict []byte) (payload []byte, c codec, 
 	if err := e.delta.Close(); err != nil {
 		return nil, 0, fmt.Errorf("zstd: %v", err)
 	}
-	if len(e.alt) > len(p)/deltaPays {
-		// The same level for both, so that the dictionary is what is weighed.
-		payload, c, err := e.plainAt(LevelDefault, p)
+	return e.weigh(p, dict, weigh)
+}
+
+// weigh chooses between e.alt, the delta of p, and p stored plain, which it
+// looks at only if it is told to and the delta is not small.
+func (e *blockEncoder) weigh(p, dict []byte, weigh bool) (payload []byte, c codec, err error) {
+	if weigh && len(e.alt) > len(p)/deltaPays || len(e.alt) >= len(p)-len(p)/storedAbove {
+		e.weighed++
+		payload, c, err := e.plain(p)
 		if err != nil {
 			return nil, 0, err
 		}

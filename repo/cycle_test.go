@@ -55,7 +55,7 @@ func commitAgain(t testing.TB, r *Repo, files version, like map[string][]Ref) *S
 		c := files[name]
 		ref := l.Ref(c)
 		if lk := like[name]; len(lk) > 0 {
-			err = l.putDelta(ctx, c, ref, lk)
+			err = l.putDelta(ctx, c, ref, lk, nil)
 		} else {
 			err = l.putPlain(ctx, c, ref)
 		}

@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/generalbots/backupd/crypto"
 )
@@ -37,8 +38,9 @@ func (i *Identifier) Ref(chunk []byte) Ref {
 type openBlock struct {
 	buf    []byte
 	chunks []Ref
-	like   []Ref // chunks of the dictionary, in order, each once
-	size   int   // bytes of like
+	like   []Ref    // chunks of the dictionary, in order, each once
+	size   int      // bytes of like
+	of     []*Guess // whose chunks there are, each once
 }
 
 // NewLane returns a lane for data chunks.
@@ -60,6 +62,12 @@ func (w *Writer) newLane(kind packKind) (*Lane, error) {
 //
 // An error is final for the writer: nothing it has put can be committed.
 func (l *Lane) Put(ctx context.Context, chunk []byte, ref Ref, like []Ref) (isNew bool, err error) {
+	return l.PutGuess(ctx, chunk, ref, like, nil)
+}
+
+// PutGuess is Put for a chunk of which g has been asked and is to hear whether
+// what it was compared with was any good.
+func (l *Lane) PutGuess(ctx context.Context, chunk []byte, ref Ref, like []Ref, g *Guess) (isNew bool, err error) {
 	if len(chunk) == 0 || len(chunk) > MaxChunkSize || int(ref.Len) != len(chunk) {
 		return false, fmt.Errorf("chunk of %d bytes, named as %d: a chunk has 1 to %d", len(chunk), ref.Len, MaxChunkSize)
 	}
@@ -68,7 +76,7 @@ func (l *Lane) Put(ctx context.Context, chunk []byte, ref Ref, like []Ref) (isNe
 		return false, l.w.check(err)
 	}
 	if len(like) > 0 {
-		err = l.putDelta(ctx, chunk, ref, like)
+		err = l.putDelta(ctx, chunk, ref, like, g)
 	} else {
 		err = l.putPlain(ctx, chunk, ref)
 	}
@@ -113,7 +121,8 @@ func (b *openBlock) reset() {
 	if cap(b.buf) > BlockSize {
 		b.buf = nil
 	}
-	b.buf, b.chunks, b.like, b.size = b.buf[:0], b.chunks[:0], b.like[:0], 0
+	clear(b.of)
+	b.buf, b.chunks, b.like, b.size, b.of = b.buf[:0], b.chunks[:0], b.like[:0], 0, b.of[:0]
 }
 
 func (l *Lane) putPlain(ctx context.Context, chunk []byte, ref Ref) error {
@@ -126,7 +135,7 @@ func (l *Lane) putPlain(ctx context.Context, chunk []byte, ref Ref) error {
 	return nil
 }
 
-func (l *Lane) putDelta(ctx context.Context, chunk []byte, ref Ref, like []Ref) error {
+func (l *Lane) putDelta(ctx context.Context, chunk []byte, ref Ref, like []Ref, g *Guess) error {
 	more := l.delta.missing(like)
 	if len(l.delta.chunks) > 0 && (!l.delta.fits(chunk) || l.delta.size+more > dictionaryTarget) {
 		if err := l.flushDelta(ctx); err != nil {
@@ -134,6 +143,9 @@ func (l *Lane) putDelta(ctx context.Context, chunk []byte, ref Ref, like []Ref) 
 		}
 	}
 	l.delta.add(chunk, ref)
+	if g != nil && !slices.Contains(l.delta.of, g) {
+		l.delta.of = append(l.delta.of, g)
+	}
 	for _, r := range like {
 		if l.delta.has(r.ID) {
 			continue
@@ -217,9 +229,19 @@ func (l *Lane) flushDelta(ctx context.Context) error {
 	if d.depth > MaxDepth || reach > MaxReach {
 		return l.flushPlain(ctx, b)
 	}
-	payload, c, err := l.enc.withDictionary(b.buf, l.dict)
+	var payload []byte
+	var c codec
+	if l.kind == kindTree {
+		// Pages are small, and what they have in common is short.
+		payload, c, err = l.enc.search(b.buf, l.dict, true)
+	} else {
+		payload, c, err = l.enc.withDictionary(b.buf, l.dict)
+	}
 	if err != nil {
 		return err
+	}
+	for _, g := range b.of {
+		g.note(c == codecDelta, len(b.buf))
 	}
 	nb := &newBlock{payload: payload, codec: c, reach: uint32(len(b.buf))}
 	if c == codecDelta {

@@ -207,7 +207,7 @@ func (wk *worker) segment(s *segment) error {
 		s.refs = append(s.refs, wk.lane.Ref(s.data[at:end]))
 		at = end
 	}
-	if len(s.of.old) > 0 {
+	if len(s.of.old.versions) > 0 {
 		if err := wk.wait(s.turn); err != nil {
 			return err
 		}
@@ -221,10 +221,10 @@ func (wk *worker) segment(s *segment) error {
 	at, like := 0, 0
 	for i, end := range s.ends {
 		var of []repo.Ref
-		if len(s.of.old) > 0 {
+		if len(s.of.old.versions) > 0 {
 			of, like = s.like[like:s.upTo[i]], s.upTo[i]
 		}
-		if err := wk.put(s.data[at:end], s.refs[i], of); err != nil {
+		if err := wk.put(s.data[at:end], s.refs[i], of, s.of.old.guess); err != nil {
 			return err
 		}
 		at = end

@@ -64,7 +64,11 @@ const (
 )
 
 // references are versions of one file, the one to try first ahead.
-type references []*reference
+type references struct {
+	versions []*reference
+	guess    *repo.Guess // of the file, or of all small ones
+	at       []int64     // in each version, of the chunk that is looked at
+}
 
 // skipDeltas is the size from which a file is looked up in base.deltas. The
 // smaller ones take their base: for them a version stored plain now and then
@@ -77,45 +81,52 @@ const unknownDepth = math.MaxUint8
 // references returns the versions an item's new chunks are compared with.
 func (x *run) references(it *item) (rs references) {
 	if !it.hasBase {
-		return nil
+		return rs
+	}
+	if rs.guess = &x.small; it.entry.Size >= largeFile {
+		rs.guess = new(repo.Guess)
 	}
 	if it.entry.Size < skipDeltas {
-		return rs.with(x.newReference(&it.base, thinDepth))
+		rs.add(x.newReference(&it.base, thinDepth))
+		return rs
 	}
 	for _, root := range x.base.deltas.roots {
 		if root == x.base.root {
-			rs = rs.with(x.newReference(&it.base, x.base.deltas.below))
+			rs.add(x.newReference(&it.base, x.base.deltas.below))
 		} else if raw, ok := find(x.ctx, x.repo, root, it.path()); ok {
-			rs = rs.with(x.newReference(&raw, x.base.deltas.below))
+			rs.add(x.newReference(&raw, x.base.deltas.below))
 		}
 	}
 	return rs
 }
 
-func (rs references) with(g *reference) references {
-	if g == nil {
-		return rs
+func (rs *references) add(g *reference) {
+	if g != nil {
+		rs.versions = append(rs.versions, g)
 	}
-	return append(rs, g)
 }
 
 // like returns the chunks that an old version had in the place of the new
 // chunk at off: of the first version where they lie no deeper than is allowed.
 // The result is valid until the next call. For a chunk that an old version has
-// too there are none: it is stored already.
-func (rs references) like(off int64, ref repo.Ref) (like []repo.Ref) {
+// too there are none: it is stored already. Nor are there while the guesses
+// went wrong; the place is followed all the same.
+func (rs *references) like(off int64, ref repo.Ref) []repo.Ref {
 	known := false
-	for _, g := range rs {
+	rs.at = rs.at[:0]
+	for _, g := range rs.versions {
 		at, here := g.follow(off, ref)
-		if known = known || here; known || len(like) > 0 {
-			continue
-		}
-		like = g.around(at, int64(ref.Len))
+		rs.at, known = append(rs.at, at), known || here
 	}
-	if known {
+	if known || len(rs.versions) == 0 || rs.guess.Skip(int(ref.Len)) {
 		return nil
 	}
-	return like
+	for i, g := range rs.versions {
+		if like := g.around(rs.at[i], int64(ref.Len)); len(like) > 0 {
+			return like
+		}
+	}
+	return nil
 }
 
 // newReference reads the chunk list of a base version; nil when there is none

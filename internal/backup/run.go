@@ -104,8 +104,9 @@ type run struct {
 	base     *base
 	pace     *pace.Pace
 	begun    time.Time
-	fresh    bool // nothing of the base is taken over unread
-	earlier  past // what earlier parts have done
+	fresh    bool       // nothing of the base is taken over unread
+	small    repo.Guess // of all files below largeFile
+	earlier  past       // what earlier parts have done
 
 	order chan *batch   // every batch, in the order of the scan
 	work  chan task     // for the workers

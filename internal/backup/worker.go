@@ -264,7 +264,7 @@ func (wk *worker) read(it *item, f source.File) error {
 			if !looked {
 				old, looked = wk.references(it), true
 			}
-			if err := wk.put(chunk, r, old.like(off, r)); err != nil {
+			if err := wk.put(chunk, r, old.like(off, r), old.guess); err != nil {
 				return err
 			}
 			it.refs = append(it.refs, r)
@@ -313,8 +313,8 @@ func (wk *worker) kept(it *item) []repo.Ref {
 	return wk.was.Content.Inline
 }
 
-func (wk *worker) put(chunk []byte, r repo.Ref, like []repo.Ref) error {
-	isNew, err := wk.lane.Put(wk.ctx, chunk, r, like)
+func (wk *worker) put(chunk []byte, r repo.Ref, like []repo.Ref, g *repo.Guess) error {
+	isNew, err := wk.lane.PutGuess(wk.ctx, chunk, r, like, g)
 	if isNew {
 		wk.prog.BytesNew.Add(int64(len(chunk)))
 	}

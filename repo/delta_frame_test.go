@@ -1,0 +1,129 @@
+package repo
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// edits are pairs of a block and a dictionary that say how blocks come to be like what stood in their place.
+func edits(rng *rand.Rand, size int) map[string][2][]byte {
+	text := textRows(rng, size/60+1)[:size]
+	noise := func(n int) []byte {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = byte(rng.Uint32())
+		}
+		return b
+	}
+	scattered, pages := bytes.Clone(text), bytes.Clone(text)
+	for range 1 + size/4000 {
+		scattered[rng.IntN(size)] ^= byte(1 + rng.IntN(255))
+		at := rng.IntN(size)
+		copy(pages[at:], noise(rng.IntN(200)))
+	}
+	at := rng.IntN(size)
+	return map[string][2][]byte{
+		"the same":                    {text, text},
+		"bytes changed":               {scattered, text},
+		"stretches changed":           {pages, text},
+		"inserted":                    {append(append(bytes.Clone(text[:at]), textRows(rng, 3)...), text[at:]...)[:size], text},
+		"taken out":                   {append(bytes.Clone(text[:at]), text[min(size, at+100):]...), text},
+		"swapped":                     {append(bytes.Clone(text[at:]), text[:at]...), text},
+		"zeros":                       {make([]byte, size), make([]byte, size)},
+		"zeros, text before":          {make([]byte, size), append(bytes.Clone(text[:size/2]), make([]byte, size)...)},
+		"noise":                       {noise(size), text},
+		"noise behind":                {append(bytes.Clone(text[:at]), noise(size-at)...), text},
+		"one byte repeated in gaps":   {append(append(bytes.Clone(text[:at]), bytes.Repeat([]byte{'x'}, 3000)...), text[at:]...)[:size], text},
+		"a dictionary of few bytes":   {text, text[:min(size, 9)]},
+		"every other stretch changed": {alternate(text, noise(size)), text},
+	}
+}
+
+func alternate(a, b []byte) []byte {
+	out := bytes.Clone(a)
+	for i := 0; i+40 < len(out); i += 80 {
+		copy(out[i:i+1+i%37], b[i:])
+	}
+	return out
+}
+
+// The frames are decoded by the library, and where it is there by the reference program too.
+func TestDeltaFrame_DecodesToWhatWentInWhateverWasEdited(t *testing.T) {
+	dec, err := newBlockDecoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m matcher
+	var f deltaFrame
+	program, _ := exec.LookPath("zstd")
+	for round := range uint64(8) {
+		rng := rand.New(rand.NewPCG(round, 77))
+		for _, size := range []int{8, 200, 255, 256, 257, 5000, 1<<16 + 255, 1<<16 + 256, frameMaxBlock, frameMaxBlock + 1, BlockSize} {
+			for name, e := range edits(rng, size) {
+				p, dict := e[0], e[1]
+				covered := m.find(p, dict)
+				sum, at := 0, 0
+				for _, x := range m.found {
+					if x.at < at || !bytes.Equal(p[x.at:x.at+x.n], dict[x.from:x.from+x.n]) {
+						t.Fatalf("%s, %d bytes: a match that is none: %+v", name, size, x)
+					}
+					at, sum = x.at+x.n, sum+x.n
+				}
+				if sum != covered {
+					t.Fatalf("%s: covers %d, says %d", name, sum, covered)
+				}
+				frame, err := f.append(nil, p, len(dict), m.found)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := dec.decode(nil, frame, dict, len(p))
+				if err != nil || !bytes.Equal(got, p) {
+					t.Fatalf("%s, %d bytes: decoded to something else (%v)", name, size, err)
+				}
+				if round == 0 && program != "" && len(dict) > 8 {
+					byProgram(t, program, fmt.Sprintf("%s, %d bytes", name, size), frame, dict, p)
+				}
+			}
+		}
+	}
+}
+
+func byProgram(t *testing.T, program, name string, frame, dict, want []byte) {
+	t.Helper()
+	dir := t.TempDir()
+	at := filepath.Join(dir, "dict")
+	if err := os.WriteFile(at, dict, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "-q", "-d", "-c", "--patch-from="+at)
+	cmd.Stdin = bytes.NewReader(frame)
+	got, err := cmd.Output()
+	if err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("%s: the reference program decodes it to something else (%v)", name, err)
+	}
+}
+
+func TestMatcher_FindsWhatIsLongEnoughWhereverItStands(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 9))
+	var m matcher
+	for range 300 {
+		dict, p := make([]byte, 2000), make([]byte, 400)
+		for i := range dict {
+			dict[i] = byte(rng.Uint32())
+		}
+		for i := range p {
+			p[i] = byte(rng.Uint32())
+		}
+		n := matchLeast + matchStride - 1
+		at, from := rng.IntN(len(p)-n), rng.IntN(len(dict)-n)
+		copy(p[at:at+n], dict[from:])
+		if covered := m.find(p, dict); covered < n {
+			t.Fatalf("%d bytes at %d of the dictionary, %d of the block: found %d", n, from, at, covered)
+		}
+	}
+}
