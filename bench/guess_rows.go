@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -29,21 +30,22 @@ func (b *bench) measureGuesses(ctx context.Context) (err error) {
 				return fmt.Errorf("guesses, %s: %w", g.name, err)
 			}
 		}
-		// state backs up one of the two at the path both have.
-		state := func(from, row string) (grew int64, err error) {
+		// state backs up one of the two at the path both have, and notes what that added.
+		state := func(from, row string) (id string, err error) {
 			if err := os.Rename(from, src); err != nil {
-				return 0, err
+				return "", err
 			}
 			defer func() { err = errors.Join(err, os.Rename(src, from)) }()
 			was, err := t.stored()
 			if err != nil {
-				return 0, err
+				return "", err
 			}
-			if _, err := b.take(ctx, t, row, src); err != nil {
-				return 0, err
+			if id, err = b.take(ctx, t, row, src); err != nil {
+				return "", err
 			}
 			is, err := t.stored()
-			return is - was, err
+			b.results.bytes(t.name, row, is-was)
+			return id, err
 		}
 		for range b.o.runs {
 			if err := t.reset(ctx); err != nil {
@@ -52,35 +54,57 @@ func (b *bench) measureGuesses(ctx context.Context) (err error) {
 			if _, err := state(before, "guess "+g.name+" before"); err != nil {
 				return err
 			}
-			grew, err := state(after, "guess "+g.name)
+			id, err := state(after, "guess "+g.name)
 			if err != nil {
 				return err
 			}
-			b.results.bytes(t.name, "guess "+g.name, grew)
-			if err := t.reset(ctx); err != nil {
+			if err := errors.Join(b.guessBack(ctx, t, "guess "+g.name+" back", id), t.reset(ctx)); err != nil {
 				return err
 			}
-			if grew, err = state(after, "guess "+g.name+" plain"); err != nil {
+			if _, err = state(after, "guess "+g.name+" plain"); err != nil {
 				return err
 			}
-			b.results.bytes(t.name, "guess "+g.name+" plain", grew)
 		}
 	}
 	return nil
 }
 
+// guessBack restores the later state and notes how many chunks the repository has.
+func (b *bench) guessBack(ctx context.Context, t *tool, row, id string) error {
+	target := t.in("back")
+	spent, _, err := b.at.measure(ctx, t.command(t.restore(t, id, target)))
+	if err != nil {
+		return err
+	}
+	b.results.cost(t.name, row, spent)
+	_, stdout, err := t.command([]string{"repo", "stats", "--json"}).measure(ctx)
+	if err != nil {
+		return err
+	}
+	var stats struct {
+		Chunks int64 `json:"chunks"`
+	}
+	if err := json.Unmarshal([]byte(stdout), &stats); err != nil {
+		return fmt.Errorf("repo stats: %w", err)
+	}
+	f := b.results.at(t.name, row)
+	f.bytes = append(f.bytes, stats.Chunks)
+	return os.RemoveAll(target)
+}
+
 // guessTable compares both, in processor time and bytes.
 func (b *bench) guessTable() string {
 	var w strings.Builder
-	w.WriteString("| change | processor time on the version before | stored plain | ratio | added on the version before | stored plain |\n|---|---|---|---|---|---|\n")
+	w.WriteString("| change | processor time on the version before | stored plain | ratio | added on the version before | stored plain | processor time of its restore | chunks of both versions |\n|---|---|---|---|---|---|---|---|\n")
 	for _, g := range guesses {
-		with, plain := b.results["backupd"]["guess "+g.name], b.results["backupd"]["guess "+g.name+" plain"]
-		if with == nil || plain == nil || len(plain.bytes) == 0 {
+		rows := b.results["backupd"]
+		with, plain, back := rows["guess "+g.name], rows["guess "+g.name+" plain"], rows["guess "+g.name+" back"]
+		if with == nil || plain == nil || back == nil || len(plain.bytes) == 0 {
 			continue
 		}
 		spent, than := median(with.costs).cpu, median(plain.costs).cpu
-		fmt.Fprintf(&w, "| %s | %s | %s | %.2f × | %s | %s |\n", g.what, seconds(spent), seconds(than), spent.Seconds()/than.Seconds(),
-			size(with.bytes[0]), size(plain.bytes[0]))
+		fmt.Fprintf(&w, "| %s | %s | %s | %.2f × | %s | %s | %s | %d |\n", g.what, seconds(spent), seconds(than), spent.Seconds()/than.Seconds(),
+			size(with.bytes[0]), size(plain.bytes[0]), seconds(median(back.costs).cpu), back.bytes[0])
 	}
 	return w.String()
 }

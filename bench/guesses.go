@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/zip"
 	"bufio"
 	"compress/gzip"
 	"context"
@@ -90,6 +91,19 @@ var guesses = []guess{
 			}
 			name = filepath.Join(dir, name)
 			if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, mail(i), 0o600)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}},
+	{"office", "office documents, 3 % of them edited", func(_ context.Context, o options, dir string, later bool) error {
+		for i := range o.dumpMB * 8 {
+			name := filepath.Join(dir, fmt.Sprintf("team%02d/report-%04d.docx", i%20, i))
+			if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+				return err
+			}
+			edited := later && i%33 == 0
+			if err := create(name, func(w io.Writer) error { return document(w, i, edited) }); err != nil {
 				return err
 			}
 		}
@@ -192,4 +206,45 @@ func mail(i int) []byte {
 		b = row(b, r.Uint64()>>20, uint64(i))
 	}
 	return append(b, '\n')
+}
+
+// document is a text processor's file: a zip of XML, with the picture all documents of a team have. Edited, one
+// paragraph is another.
+func document(w io.Writer, i int, edited bool) error {
+	z := zip.NewWriter(w)
+	r := rand.New(rand.NewPCG(uint64(i), 31))
+	part := func(name string, write func(io.Writer) error) error {
+		f, err := z.Create(name)
+		if err != nil {
+			return err
+		}
+		return write(f)
+	}
+	text := func(w io.Writer) error {
+		paragraphs := 40 + r.IntN(400)
+		for n := range paragraphs {
+			version := uint64(i)
+			if edited && n == paragraphs/3 {
+				version++
+			}
+			b := row([]byte("<w:p><w:pPr><w:pStyle w:val=\"BodyText\"/></w:pPr><w:r><w:t>"), uint64(n), version<<8)
+			if _, err := w.Write(append(b, "</w:t></w:r></w:p>"...)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	styles := func(w io.Writer) error {
+		for n := range 300 {
+			if _, err := fmt.Fprintf(w, "<w:style w:type=\"paragraph\" w:styleId=\"%s%d\"><w:basedOn w:val=\"%s\"/></w:style>", stems[n%len(stems)], n, stems[n*7%len(stems)]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	picture := func(w io.Writer) error {
+		_, err := io.CopyN(w, rand.NewChaCha8([32]byte{byte(i % 20)}), 60_000)
+		return err
+	}
+	return errors.Join(part("word/styles.xml", styles), part("word/document.xml", text), part("word/media/image1.png", picture), z.Close())
 }

@@ -37,7 +37,9 @@ func WindowOf(refs []repo.Ref, window int) *Reference {
 func (g *Reference) Held() int { return len(g.refs) }
 
 // Like is what the new chunk r at off is compared with.
-func (g *Reference) Like(off int64, r repo.Ref) []repo.Ref { return (&references{versions: []*reference{g}}).like(off, r) }
+func (g *Reference) Like(off int64, r repo.Ref) []repo.Ref {
+	return (&references{versions: []*reference{g}}).like(off, r)
+}
 
 // Drift is old offset minus new offset as far as is known.
 func (g *Reference) Drift() int64 { return g.drift }
