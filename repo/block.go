@@ -23,15 +23,20 @@ const (
 	noiseAfter  = 2
 	noiseSample = 16 << 10
 	// deltaPays: a delta frame above 1/deltaPays of its plaintext is weighed
-	// against a plain frame.
-	deltaPays = 16
+	// against a plain frame, where that is cheap; elsewhere one above 1/deltaLarge,
+	// since most text takes less when it is stored plain.
+	deltaPays  = 16
+	deltaLarge = 4
 	// Of a block that is laid over its dictionary: where less than 1/guessWorth
-	// is found there it is stored plain, where all but 1/guessSure is found the
+	// is found there it is stored plain, where what is left and the matches
+	// themselves, at matchCosts bytes each, are no more than 1/guessSure, the
 	// matches are the delta. In between the general encoder sees what more there
-	// is in it. Below 3/guessWorth, and for blocks below guessSmall, which plain
-	// cost little, the outcome is weighed.
+	// is in it, at its fastest level: the next takes longer than to store plain
+	// and saves a tenth of the delta (docs/adr/0003). Blocks below guessSmall cost little
+	// to weigh.
 	guessWorth = 4
-	guessSure  = 8
+	guessSure  = 16
+	matchCosts = 4
 	guessSmall = 16 << 10
 )
 
@@ -39,7 +44,7 @@ const (
 // its encoders, decoder and buffers; one goroutine at a time.
 type blockEncoder struct {
 	fast, strong *zstd.Encoder
-	delta        *zstd.Encoder
+	delta, pages *zstd.Encoder
 	match        matcher
 	frame        deltaFrame
 	tried        int // blocks that were laid over a dictionary
@@ -127,20 +132,30 @@ func (e *blockEncoder) withDictionary(p, dict []byte) (payload []byte, c codec, 
 	if covered < len(p)/guessWorth {
 		return e.plain(p)
 	}
-	weigh := covered < len(p)/guessWorth*3 || len(p) < guessSmall
-	if len(p)-covered > len(p)/guessSure || !fitsDeltaFrame(p, dict) {
-		return e.search(p, dict, weigh)
+	above := len(p) / deltaLarge
+	if len(p) < guessSmall {
+		above = len(p) / deltaPays
+	}
+	if len(p)-covered+len(e.match.found)*matchCosts > len(p)/guessSure || !fitsDeltaFrame(p, dict) {
+		return e.search(&e.delta, zstd.SpeedFastest, p, dict, above)
 	}
 	if e.alt, err = e.frame.append(e.alt[:0], p, len(dict), e.match.found); err != nil {
 		return nil, 0, fmt.Errorf("zstd literals: %v", err)
 	}
-	return e.weigh(p, dict, weigh)
+	return e.weigh(p, dict, above)
 }
 
-// search has the encoder look for whatever p and dict have in common.
-func (e *blockEncoder) search(p, dict []byte, weigh bool) (payload []byte, c codec, err error) {
-	if e.delta == nil {
-		if e.delta, err = newEncoder(zstd.SpeedDefault, deltaWindow); err != nil {
+// page is withDictionary for tree pages: they are small, and what they have in
+// common with others is short.
+func (e *blockEncoder) page(p, dict []byte) (payload []byte, c codec, err error) {
+	return e.search(&e.pages, zstd.SpeedDefault, p, dict, len(p)/deltaPays)
+}
+
+// search has an encoder, which is made when it is first needed, look for
+// whatever p and dict have in common.
+func (e *blockEncoder) search(enc **zstd.Encoder, level zstd.EncoderLevel, p, dict []byte, above int) (payload []byte, c codec, err error) {
+	if *enc == nil {
+		if *enc, err = newEncoder(level, deltaWindow); err != nil {
 			return nil, 0, fmt.Errorf("zstd: %v", err)
 		}
 	}
@@ -148,22 +163,22 @@ func (e *blockEncoder) search(p, dict []byte, weigh bool) (payload []byte, c cod
 	// dictionary. The stream interface hashes the dictionary once, where
 	// EncodeAll after a reset would do so twice.
 	e.alt = e.alt[:0]
-	if err := e.delta.ResetWithOptions((*sink)(&e.alt), zstd.WithEncoderDictRaw(0, dict)); err != nil {
+	if err := (*enc).ResetWithOptions((*sink)(&e.alt), zstd.WithEncoderDictRaw(0, dict)); err != nil {
 		return nil, 0, fmt.Errorf("zstd dictionary: %v", err)
 	}
-	if _, err := e.delta.Write(p); err != nil {
+	if _, err := (*enc).Write(p); err != nil {
 		return nil, 0, fmt.Errorf("zstd: %v", err)
 	}
-	if err := e.delta.Close(); err != nil {
+	if err := (*enc).Close(); err != nil {
 		return nil, 0, fmt.Errorf("zstd: %v", err)
 	}
-	return e.weigh(p, dict, weigh)
+	return e.weigh(p, dict, above)
 }
 
 // weigh chooses between e.alt, the delta of p, and p stored plain, which it
-// looks at only if it is told to and the delta is not small.
-func (e *blockEncoder) weigh(p, dict []byte, weigh bool) (payload []byte, c codec, err error) {
-	if weigh && len(e.alt) > len(p)/deltaPays || len(e.alt) >= len(p)-len(p)/storedAbove {
+// looks at only for deltas above a size.
+func (e *blockEncoder) weigh(p, dict []byte, above int) (payload []byte, c codec, err error) {
+	if len(e.alt) > min(above, len(p)-len(p)/storedAbove-1) {
 		e.weighed++
 		payload, c, err := e.plain(p)
 		if err != nil {

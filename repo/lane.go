@@ -232,8 +232,7 @@ func (l *Lane) flushDelta(ctx context.Context) error {
 	var payload []byte
 	var c codec
 	if l.kind == kindTree {
-		// Pages are small, and what they have in common is short.
-		payload, c, err = l.enc.search(b.buf, l.dict, true)
+		payload, c, err = l.enc.page(b.buf, l.dict)
 	} else {
 		payload, c, err = l.enc.withDictionary(b.buf, l.dict)
 	}
