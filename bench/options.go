@@ -25,7 +25,7 @@ type options struct {
 	rows     map[string]bool
 	left     []string // rows left out, and why
 	runs     int
-	peerRuns int    // of the peers in rows that take long
+	peerRuns int    // of the peers, where they take long
 	work     string // on a RAM disk
 	disk     string // on a disk, or ""
 	cache    string // for what was downloaded
@@ -53,7 +53,7 @@ func parse(args []string) (options, error) {
 	only := flags.String("tools", "", "tools to run, by comma; default: all that are there (backupd, restic, borg, kopia)")
 	scale := flags.String("scale", "10000,100000", "numbers of files for the row scale")
 	flags.IntVar(&o.runs, "runs", 5, "how often each row is measured; the median counts")
-	flags.IntVar(&o.peerRuns, "peer-runs", 0, "how often the peers are in the rows small and image, which take long; 0: as often as backupd")
+	flags.IntVar(&o.peerRuns, "peer-runs", 0, "how often the peers have their turn in the rows tree, stream, small and image, which take long; 0: as often as backupd")
 	flags.StringVar(&o.work, "work", "/dev/shm/backupd-bench", "working directory, on a RAM disk")
 	flags.StringVar(&o.disk, "disk", "", "working directory on a disk for the rows disk and cold")
 	flags.StringVar(&o.cache, "cache", ".cache/bench", "where downloaded sources are kept")

@@ -87,7 +87,7 @@ func (b *bench) size(t *tool, row string) error {
 	return err
 }
 
-// peers tells whether a tool has its turn in a run of a row that takes long.
+// turn tells whether a tool has its turn in a run.
 func (b *bench) turn(t *tool, run int) bool { return t.name == "backupd" || run < b.o.peerRuns }
 
 // stored is the size of the repository as files have it.

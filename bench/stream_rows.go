@@ -24,6 +24,9 @@ func (b *bench) measureStream(ctx context.Context) error {
 			return err
 		}
 		for _, t := range b.tools {
+			if !b.turn(t, run) {
+				continue
+			}
 			if err := t.reset(ctx); err != nil {
 				return fmt.Errorf("%s: %w", t.name, err)
 			}

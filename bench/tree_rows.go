@@ -42,6 +42,9 @@ func (b *bench) measureTree(ctx context.Context) error {
 			return err
 		}
 		for _, t := range b.tools {
+			if !b.turn(t, run) {
+				continue
+			}
 			if err := b.tree(ctx, t, a, next, src, run == 0); err != nil {
 				return fmt.Errorf("%s: %w", t.name, err)
 			}
