@@ -17,7 +17,7 @@ func text(f func(string) (float64, string, bool), who string) string { _, s, _ :
 // against is a line whose base is the floor's time in a row.
 func (b *bench) against(row, what, key, floor, floorKey string, target float64) line {
 	f := b.wall(floorKey)
-	return line{row: row, what: what, value: b.wall(key), floor: floor + ": " + text(f, "floor"), base: of(value(f, "floor")), target: target}
+	return line{row: row, what: what, value: b.wall(key), floor: floor + ": " + text(f, "floor"), base: of(value(f, "floor")), ratio: b.paired(key, floorKey), target: target}
 }
 
 // memory is a line about the greatest memory over some rows.

@@ -41,9 +41,27 @@ type line struct {
 	floor  string // "" where the comparison is with something else
 	value  func(who string) (float64, string, bool)
 	base   func(who string) float64 // what a value is divided by; nil or 0 when there is nothing
+	ratio  func(who string) float64 // instead of that; nil, or 0 when there is none
 	target float64
 	goal   string // the target in words
 	over   bool   // a value below the target misses it
+}
+
+// paired is the median of the ratios of each run to the floor in the same run, as a machine is not equally fast all day.
+func (b *bench) paired(key, floorKey string) func(string) float64 {
+	return func(who string) float64 {
+		f, floor := b.results[who][b.at.row(key)], b.results["floor"][b.at.row(floorKey)]
+		if f == nil || floor == nil || len(f.costs) == 0 || len(f.costs) > len(floor.costs) {
+			return 0
+		}
+		ratios := make([]float64, len(f.costs))
+		for i := range ratios {
+			ratios[i] = f.costs[i].wall.Seconds() / floor.costs[i].wall.Seconds()
+		}
+		slices.Sort(ratios)
+		n := len(ratios)
+		return (ratios[n/2] + ratios[(n-1)/2]) / 2
+	}
 }
 
 // wall makes the value function of a measured time.
@@ -86,7 +104,7 @@ func (b *bench) peak(rows ...string) func(string) (float64, string, bool) {
 // report writes the figures as Markdown.
 func (b *bench) report(machine string) string {
 	var w strings.Builder
-	w.WriteString("# Benchmarks\n\nWritten by `make bench`; figures are medians, ratios are to the floor or base that ran beside them on the same data.\n\n")
+	w.WriteString("# Benchmarks\n\nWritten by `make bench`; figures are medians. A ratio to a floor is the median of the ratios of each run to the floor that ran just before it on the same data.\n\n")
 	fmt.Fprintf(&w, "* Machine: %s\n", machine)
 	for _, t := range b.tools {
 		fmt.Fprintf(&w, "* %s: %s\n", t.name, t.version)
@@ -160,6 +178,9 @@ func (b *bench) render(l line) string {
 			return s, "–", 0, true
 		}
 		ratio = v / l.base(who)
+		if l.ratio != nil && l.ratio(who) > 0 {
+			ratio = l.ratio(who)
+		}
 		return s, fmt.Sprintf("%.2f ×", ratio), ratio, true
 	}
 	goal := l.goal
