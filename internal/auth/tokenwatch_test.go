@@ -63,3 +63,34 @@ func TestToken_RevokedDuringARestIsRefusedBesideTheLook(t *testing.T) {
 		}
 	})
 }
+
+// Where so many wait that the turn of one does not come, a look that began after
+// it came is as good as its own; one that began before is not.
+func TestToken_WhoWaitsInVainTakesALookThatBeganLater(t *testing.T) {
+	for name, c := range map[string]struct {
+		looked time.Duration // after the request came
+		code   string
+	}{"later": {auth.TokenCheck / 2, ""}, "before": {-auth.TokenCheck, auth.CodeServiceUnavailable}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				file, path := tokenFile(t)
+				secret := create(t, file, auth.CreateToken{Name: "a", Role: auth.Admin})
+				a := authenticator(t, auth.Options{TokenFile: path})
+				time.Sleep(time.Hour)
+				end := a.Look()
+				defer end()
+				if c.looked < 0 {
+					a.Looked()
+					time.Sleep(auth.TokenCheck - c.looked)
+				}
+				var one sync.WaitGroup
+				one.Go(func() { wantCode(t, a, "who waits", bearer(secret), c.code) })
+				if c.looked > 0 {
+					time.Sleep(c.looked)
+					a.Looked()
+				}
+				one.Wait()
+			})
+		})
+	}
+}
