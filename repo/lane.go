@@ -43,6 +43,11 @@ type openBlock struct {
 	of     []*Guess // whose chunks there are, each once
 }
 
+// Identifier returns a namer of data chunks for one goroutine that has no lane.
+func (w *Writer) Identifier() Identifier {
+	return Identifier{crypto.NewHasher(w.r.idKey(kindData))}
+}
+
 // NewLane returns a lane for data chunks.
 func (w *Writer) NewLane() (*Lane, error) { return w.newLane(kindData) }
 

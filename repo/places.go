@@ -74,6 +74,9 @@ func (p *places) makeRoom(more int) {
 	}
 	old := p.slots
 	p.slots = make([]slot, size)
+	// put reads a slot before it writes it: a new page that is read first is
+	// faulted in twice, the second time with all processors waiting.
+	clear(p.slots)
 	for _, s := range old {
 		if s.spot.pack != 0 {
 			p.put(s)

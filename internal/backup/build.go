@@ -328,7 +328,7 @@ func (b *builder) largeFile(it *item) error {
 			moved += int64(r.Len)
 			b.prog.Bytes.Add(int64(r.Len))
 		}
-		b.bufs.Put(seg)
+		b.segments.Put(seg)
 	}
 	if err := context.Cause(b.ctx); err != nil {
 		return err

@@ -10,7 +10,9 @@ import (
 
 // largeRead is a large file being read and cut by two goroutines of its own;
 // the workers name, compress and seal the chunks. The builder takes the
-// segments in order, so their number under way is bounded.
+// segments in order. What bounds those under way is their buffers, which go back
+// as soon as a worker is done, so that one whose chunks all changed holds up
+// nobody.
 type largeRead struct {
 	segments chan *segment // closed at the end
 	item     *item         // the reader's; the builder's once segments is closed
@@ -30,7 +32,8 @@ type segment struct {
 	buf  []byte // what was read stands behind the room for what the segment before left
 	data []byte // of buf: the chunks
 	ends []int
-	refs []repo.Ref
+	refs []repo.Ref // of kept chunks from the cutter, of the others from the worker
+	kept []bool     // of each chunk whether the base has it in this place
 	like []repo.Ref // of all chunks, one after the other
 	upTo []int      // of each chunk the end of its like
 
@@ -55,7 +58,7 @@ func (s *scanner) startLarge(it *item) error {
 			return context.Cause(x.ctx)
 		}
 	}
-	l := &largeRead{segments: make(chan *segment, max(2, segmentQueue/x.segmentSize()))}
+	l := &largeRead{segments: make(chan *segment, segmentQueue)}
 	it.large = l
 	// The reader gets a copy, since workers look at the batch meanwhile.
 	cp := *it
@@ -103,23 +106,26 @@ func (x *run) cutLarge(l *largeRead, it *item, f source.File) error {
 		return &sourceError{err}
 	}
 	l.old = x.references(it)
+	base := x.follow(it)
 	parts := make(chan readPart)
 	go x.readAhead(st, parts)
 	// The file is used until parts is closed. Whatever ends this before its end
 	// ends the run, and with it the reading.
 	defer func() {
-		for range parts {
+		for p := range parts {
+			x.giveBack(p.seg)
 		}
 	}()
 	turn := make(chan struct{})
 	close(turn)
 	rest := make([]byte, 0, x.maxChunk) // behind the last cut
-	var read int64
+	var read, off int64
 	for p := range parts {
 		read += int64(p.n)
 		x.prog.BytesRead.Add(int64(p.n))
 		eof := p.err == io.EOF
 		if p.err != nil && !eof {
+			x.giveBack(p.seg)
 			return &sourceError{p.err}
 		}
 		if err := x.pace.Spend(x.ctx, p.n); err != nil {
@@ -132,12 +138,18 @@ func (x *run) cutLarge(l *largeRead, it *item, f source.File) error {
 		turn = seg.passed
 		used := 0
 		for {
-			n := x.cutter.Cut(seg.data[used:], eof)
+			ref, same, more := base.at(off, seg.data[used:], eof)
+			n := int(ref.Len)
+			if more {
+				break
+			} else if !same {
+				n = x.cutter.Cut(seg.data[used:], eof)
+			}
 			if n == 0 {
 				break
 			}
-			used += n
-			seg.ends = append(seg.ends, used)
+			used, off = used+n, off+int64(n)
+			seg.ends, seg.refs, seg.kept = append(seg.ends, used), append(seg.refs, ref), append(seg.kept, same)
 		}
 		rest = append(rest[:0], seg.data[used:]...)
 		if err := x.handOut(seg); err != nil {
@@ -175,6 +187,9 @@ func (x *run) readAhead(st *stream, parts chan<- readPart) {
 	x.pace.Thread()
 	for {
 		p := readPart{seg: x.newSegment()}
+		if p.seg == nil {
+			return
+		}
 		p.n, p.err = st.fill(p.seg.buf[x.maxChunk:])
 		select {
 		case parts <- p:
@@ -191,20 +206,43 @@ func (x *run) readAhead(st *stream, parts chan<- readPart) {
 // before left, and bytes enough for a chunk.
 func (x *run) segmentSize() int { return x.maxChunk + max(segmentBytes, x.maxChunk) }
 
+// segmentBuffers is how many there are for all large files together. Each that
+// is read has two in its own hands, one read and one cut, and may have to wait
+// with them for those before it.
+func (x *run) segmentBuffers() int { return max(2*largeFiles+2, segmentMemory/x.segmentSize()) }
+
+// newSegment waits for a buffer; it returns nil when the run ends.
 func (x *run) newSegment() *segment {
-	s, _ := x.bufs.Get().(*segment)
-	if s == nil {
-		s = &segment{buf: make([]byte, x.segmentSize())}
+	var buf []byte
+	select {
+	case buf = <-x.bufs:
+	case <-x.ctx.Done():
+		return nil
 	}
-	s.ends, s.refs, s.like, s.upTo = s.ends[:0], s.refs[:0], s.like[:0], s.upTo[:0]
+	if buf == nil {
+		buf = make([]byte, x.segmentSize())
+	}
+	s, _ := x.segments.Get().(*segment)
+	if s == nil {
+		s = new(segment)
+	}
+	s.buf, s.ends, s.refs, s.kept, s.like, s.upTo = buf, s.ends[:0], s.refs[:0], s.kept[:0], s.like[:0], s.upTo[:0]
 	return s
+}
+
+// giveBack ends the use of a segment's buffer.
+func (x *run) giveBack(s *segment) {
+	x.bufs <- s.buf
+	s.buf, s.data = nil, nil
 }
 
 // segment names the chunks of a segment and puts them.
 func (wk *worker) segment(s *segment) error {
 	at := 0
-	for _, end := range s.ends {
-		s.refs = append(s.refs, wk.lane.Ref(s.data[at:end]))
+	for i, end := range s.ends {
+		if !s.kept[i] {
+			s.refs[i] = wk.lane.Ref(s.data[at:end])
+		}
 		at = end
 	}
 	if len(s.of.old.versions) > 0 {
@@ -224,11 +262,14 @@ func (wk *worker) segment(s *segment) error {
 		if len(s.of.old.versions) > 0 {
 			of, like = s.like[like:s.upTo[i]], s.upTo[i]
 		}
-		if err := wk.put(s.data[at:end], s.refs[i], of, s.of.old.guess); err != nil {
-			return err
+		if !s.kept[i] {
+			if err := wk.put(s.data[at:end], s.refs[i], of, s.of.old.guess); err != nil {
+				return err
+			}
 		}
 		at = end
 	}
+	wk.giveBack(s)
 	close(s.done)
 	return nil
 }

@@ -92,6 +92,10 @@ func (s *session) newRun(ctx context.Context, p *Part) (*run, error) {
 		order:   make(chan *batch, batchQueue), work: make(chan task, batchQueue),
 		large: make(chan struct{}, largeFiles),
 	}
+	x.bufs = make(chan []byte, x.segmentBuffers())
+	for range cap(x.bufs) {
+		x.bufs <- nil
+	}
 	var notes []string
 	x.base, notes = findBase(ctx, s.repo, &s.opts, x.part, x.begun)
 	s.notes = append(s.notes, notes...)

@@ -65,14 +65,15 @@ type Report struct {
 }
 
 const (
-	batchEntries = 256     // entries of a batch at most
-	batchBytes   = 1 << 20 // bytes to read of a batch, about
-	batchQueue   = 32      // batches under way
-	largeFile    = 4 << 20 // from here on a file has a reader of its own
-	largeFiles   = 2       // large files under way at once
-	segmentBytes = 1 << 20 // of a large file that go to a worker at once
-	segmentQueue = 8 << 20 // bytes of segments that wait for the builder, of one large file
-	maxProblems  = 1000    // kept with their words; the rest is counted
+	batchEntries  = 256     // entries of a batch at most
+	batchBytes    = 1 << 20 // bytes to read of a batch, about
+	batchQueue    = 32      // batches under way
+	largeFile     = 4 << 20 // from here on a file has a reader of its own
+	largeFiles    = 2       // large files under way at once
+	segmentBytes  = 1 << 20 // of a large file that go to a worker at once
+	segmentQueue  = 64      // segments of one large file that wait for the builder, without their bytes
+	segmentMemory = 8 << 20 // bytes of segments under way
+	maxProblems   = 1000    // kept with their words; the rest is counted
 
 	maxProblemPath = 4096 // bytes kept of the path of a problem; the manifest has room for no more
 )
@@ -108,10 +109,11 @@ type run struct {
 	small    repo.Guess // of all files below largeFile
 	earlier  past       // what earlier parts have done
 
-	order chan *batch   // every batch, in the order of the scan
-	work  chan task     // for the workers
-	large chan struct{} // bounds readers of large files
-	bufs  sync.Pool     // *segment buffers
+	order    chan *batch   // every batch, in the order of the scan
+	work     chan task     // for the workers
+	large    chan struct{} // bounds readers of large files
+	bufs     chan []byte   // of segments; nil is one that is still to be made
+	segments sync.Pool     // *segment, without buffers
 
 	// Of the scan; the builder reads them when the scan is over.
 	removed  uint64

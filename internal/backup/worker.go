@@ -290,29 +290,6 @@ func (wk *worker) buffer(st *stream) []byte {
 	return wk.buf
 }
 
-// same tells whether data, the file from here on, begins with the first of the
-// chunks the base has from here on. Then it would be cut there too, as where a
-// chunk ends is said by its own bytes; but for the last one, which ended because
-// the file did.
-func (wk *worker) same(kept []repo.Ref, data []byte, eof bool) bool {
-	n := int(kept[0].Len)
-	if n > len(data) || len(kept) == 1 && (!eof || n < len(data)) {
-		return false
-	}
-	return wk.lane.Ref(data[:n]) == kept[0]
-}
-
-// kept returns the chunks of the file in the base that are as good as stored,
-// so that as long as the file begins with them nobody is asked and nothing cut:
-// the snapshot takes over unchanged files unread on no other ground. A full
-// backup asks for every chunk, and so does one that may find some lost.
-func (wk *worker) kept(it *item) []repo.Ref {
-	if !it.hasBase || wk.fresh || wk.base.part.Profile != wk.part.Profile || wk.w.Distrusts() || it.base.Type() != repo.TypeRegular || it.base.Entry(&wk.was) != nil {
-		return nil
-	}
-	return wk.was.Content.Inline
-}
-
 func (wk *worker) put(chunk []byte, r repo.Ref, like []repo.Ref, g *repo.Guess) error {
 	isNew, err := wk.lane.PutGuess(wk.ctx, chunk, r, like, g)
 	if isNew {
