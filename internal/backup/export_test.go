@@ -33,6 +33,25 @@ func WindowOf(refs []repo.Ref, window int) *Reference {
 	return g
 }
 
+// Following is what goes along the base of a large file.
+type Following = following
+
+// Follow goes along a list.
+func Follow(ids repo.Identifier, refs []repo.Ref) *Following {
+	return newFollowing(ids, func() (r repo.Ref, ok bool) {
+		if len(refs) == 0 {
+			return r, false
+		}
+		r, refs = refs[0], refs[1:]
+		return r, true
+	})
+}
+
+// At tells whether the chunk of the base stands at off.
+func (f *Following) At(off int64, data []byte, eof bool) (ref repo.Ref, same, more bool) {
+	return f.at(off, data, eof)
+}
+
 // Held is how many chunks are in memory.
 func (g *Reference) Held() int { return len(g.refs) }
 

@@ -60,12 +60,15 @@ func (x *run) follow(it *item) *following {
 	if !x.keeps(it, &e) {
 		return nil
 	}
-	f := &following{ids: x.w.Identifier()}
 	cr := x.repo.Reader().Content(&e.Content)
-	f.next = func() (repo.Ref, bool) {
+	return newFollowing(x.w.Identifier(), func() (repo.Ref, bool) {
 		ref, ok, err := cr.Next(x.ctx)
 		return ref, ok && err == nil
-	}
+	})
+}
+
+func newFollowing(ids repo.Identifier, next func() (repo.Ref, bool)) *following {
+	f := &following{ids: ids, next: next}
 	f.then = f.read()
 	f.step()
 	return f
@@ -86,7 +89,7 @@ func (f *following) step() {
 }
 
 // at tells whether data, the file from off on, begins with the chunk that the
-// base had there, and returns it. more says that this needs more data.
+// base had there: then ref is that. more says that it takes more data to tell.
 func (f *following) at(off int64, data []byte, eof bool) (ref repo.Ref, same, more bool) {
 	if f == nil {
 		return ref, false, false

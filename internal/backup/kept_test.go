@@ -5,30 +5,45 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/generalbots/backupd/chunker"
 	"github.com/generalbots/backupd/internal/backup"
 	"github.com/generalbots/backupd/internal/store"
+	"github.com/generalbots/backupd/repo"
 )
 
 // However a file changed, it is cut as if there were no base: the same bytes
 // have the same chunks in every snapshot, whatever came before.
-func TestRun_CutsAChangedFileAsIfItWereNew(t *testing.T) {
-	whole := random(40, 700_000)
-	more := random(41, 100_000)
-	same := bytes.Repeat([]byte{7}, 300_000)
+func TestRun_CutsAChangedFileAsIfItWereNew(t *testing.T) { cutsAsIfNew(t, 700_000) }
+
+// What was read by segments is put together of them.
+func TestRun_CutsAChangedLargeFileAsIfItWereNew(t *testing.T) { cutsAsIfNew(t, 7_000_000) }
+
+func cutsAsIfNew(t *testing.T, n int) {
+	whole := random(40, n)
+	more := random(41, n/7)
+	same := bytes.Repeat([]byte{7}, n/2)
+	here, there := slices.Clone(whole), slices.Clone(whole)
+	copy(here[n/2:], more[:100])
+	for i := range 30 {
+		there[(i*i+7)*n/1000]++
+	}
 	versions := map[string][2][]byte{
 		"unchanged":           {whole, whole},
+		"changed in a place":  {whole, here},
+		"changed in many":     {whole, there},
+		"of other bytes":      {whole, random(42, n)},
 		"appended":            {whole, slices.Concat(whole, more)},
 		"appended a byte":     {whole, append(slices.Clone(whole), 1)},
-		"truncated":           {whole, whole[:len(whole)-1]},
-		"truncated by much":   {whole, whole[:len(whole)/3]},
+		"truncated":           {whole, whole[:n-1]},
+		"truncated by much":   {whole, whole[:n/3]},
 		"inserted in front":   {whole, slices.Concat(more, whole)},
-		"inserted within":     {whole, slices.Concat(whole[:300_000], more, whole[300_000:])},
-		"another end":         {whole, slices.Concat(whole[:len(whole)-10], more[:10])},
+		"inserted within":     {whole, slices.Concat(whole[:n/2], more, whole[n/2:])},
+		"another end":         {whole, slices.Concat(whole[:n-10], more[:10])},
 		"emptied":             {whole, nil},
 		"filled":              {nil, whole},
 		"of one byte, longer": {same, slices.Concat(same, same)},
 		"one short chunk":     {whole[:100], whole[:101]},
-		"halves swapped":      {whole, slices.Concat(whole[350_000:], whole[:350_000])},
+		"halves swapped":      {whole, slices.Concat(whole[n/2:], whole[:n/2])},
 	}
 	dir := t.TempDir()
 	v := newVault(t, store.NewMem())
@@ -43,14 +58,74 @@ func TestRun_CutsAChangedFileAsIfItWereNew(t *testing.T) {
 	v.wantTree(t, after, dir)
 	// A full one looks at no base.
 	full := clean(t, v.run(t, newTree(t, dir), backup.Full))
-	got, want := v.read(t, after), v.read(t, full)
+	r := v.open(t)
+	defer r.Close()
 	for name := range versions {
-		a, b := got[name].Content.Inline, want[name].Content.Inline
+		a, b := chunksOf(t, r, &repo.Snapshot{Manifest: *after}, name), chunksOf(t, r, &repo.Snapshot{Manifest: *full}, name)
 		if len(a) == 0 && len(versions[name][1]) > 0 || !slices.Equal(a, b) {
 			t.Errorf("%s: chunks %v, without a base %v", name, a, b)
 		}
 	}
-	if after.Totals.BytesRead < int64(len(whole)) {
+	if after.Totals.BytesRead < int64(n) {
 		t.Errorf("%d bytes were read: this proves nothing", after.Totals.BytesRead)
+	}
+}
+
+// Only what changed is cut, and a little behind it; of what was written all
+// over, few chunks are looked at before.
+func TestFollowing_LooksAtWhatMayStandAndCutsTheRest(t *testing.T) {
+	v := newVault(t, store.NewMem())
+	r := v.open(t)
+	defer r.Close()
+	w, err := r.NewWriter(t.Context(), repo.WriterOptions{})
+	must(t, err)
+	defer w.Close()
+	ids := w.Identifier()
+	profile, err := r.Config().Profile("files")
+	must(t, err)
+	cutter, err := chunker.New(profile.Chunker, chunker.NewTable(r.GearMaterial()))
+	must(t, err)
+	old := random(43, 20_000_000)
+	var base []repo.Ref
+	for data := old; len(data) > 0; {
+		n := cutter.Cut(data, true)
+		base = append(base, ids.Ref(data[:n]))
+		data = data[n:]
+	}
+	one := slices.Clone(old)
+	for i := range 10 {
+		one[(2*i+1)*1_000_000]++
+	}
+	for name, c := range map[string]struct {
+		data         []byte
+		least, most  int // chunks taken over
+		hashedInVain int // at most
+	}{
+		"unchanged":    {old, len(base), len(base), 0},
+		"ten places":   {one, len(base) - 40, len(base) - 10, 20},
+		"another file": {random(44, len(old)), 0, 0, 20},
+		"shifted":      {old[1:], 0, 0, 20},
+	} {
+		f := backup.Follow(ids, base)
+		taken, vain, off := 0, 0, 0
+		for off < len(c.data) {
+			ref, same, more := f.At(int64(off), c.data[off:], true)
+			if more {
+				t.Fatalf("%s: all data there is, and more is wanted", name)
+			}
+			n := cutter.Cut(c.data[off:], true)
+			if same {
+				taken++
+				if int(ref.Len) != n || ref != ids.Ref(c.data[off:off+n]) {
+					t.Fatalf("%s: at %d a chunk of %d bytes is kept, it would be cut after %d", name, off, ref.Len, n)
+				}
+			} else if ref.Len > 0 {
+				vain++
+			}
+			off += n
+		}
+		if taken < c.least || taken > c.most || vain > c.hashedInVain {
+			t.Errorf("%s: of %d chunks %d were kept, want %d to %d; %d were hashed in vain, want at most %d", name, len(base), taken, c.least, c.most, vain, c.hashedInVain)
+		}
 	}
 }
