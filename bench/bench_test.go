@@ -73,6 +73,11 @@ func TestDump_RewritesOneRowOfAHundredAndAppendsOneOfFiveHundred(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := read()
+	for i := range d.rows() { // the lines that were kept are those of this day
+		if want := d.text(nil, i); !bytes.Equal(after[5+i], bytes.TrimSuffix(want, []byte("\n"))) {
+			t.Fatalf("row %d: got %s, want %s", i, after[5+i], want)
+		}
+	}
 	rows := len(before)
 	if got, want := len(after)-rows, rows/500; got < want-1 || got > want+1 {
 		t.Errorf("rows appended: got %d, want about %d", got, want)

@@ -39,7 +39,7 @@ func TestHotRanges_HoldNearlyAllThatIsRewritten(t *testing.T) {
 	}
 }
 
-func TestImage_OnePageOfAHundredIsRewritten(t *testing.T) {
+func TestImage_OnePageOfAHundredIsRewrittenAndSwappedBack(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "disk")
 	m := newImage(20)
 	if err := m.write(name); err != nil {
@@ -49,14 +49,21 @@ func TestImage_OnePageOfAHundredIsRewritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := m.rewrite(name)
+	pages, err := m.rewrite(name + ".pages")
 	if err != nil {
 		t.Fatal(err)
 	}
-	after, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
+	swapped := func() []byte {
+		if err := pages.swap(name); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
 	}
+	after := swapped()
 	if len(after) != len(before) || len(before) != m.pages*pageSize {
 		t.Fatalf("length: %d before, %d after, want %d", len(before), len(after), m.pages*pageSize)
 	}
@@ -66,8 +73,14 @@ func TestImage_OnePageOfAHundredIsRewritten(t *testing.T) {
 			changed++
 		}
 	}
-	if n != m.pages/100 || changed > n || changed < n/2 {
+	if n := len(pages.pages); n > m.pages/100 || n < m.pages/200 || changed != n {
 		t.Errorf("%d pages written, %d differ, of %d", n, changed, m.pages)
+	}
+	if !bytes.Equal(swapped(), before) {
+		t.Error("swapped back, the image is not what it was")
+	}
+	if !bytes.Equal(swapped(), after) {
+		t.Error("swapped again, the image is not what the guest made of it")
 	}
 }
 

@@ -20,7 +20,7 @@ func (b *bench) measureDumps(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", kind.row, err)
 		}
-		err = b.measureDump(ctx, source, kind.row, kind.what, kind.file)
+		err = b.ofKind(kind.row).measureDump(ctx, source, kind.row, kind.what, kind.file)
 		if err := errors.Join(err, source.close()); err != nil {
 			return fmt.Errorf("%s: %w", kind.row, err)
 		}
@@ -44,6 +44,7 @@ func (b *bench) measureDump(ctx context.Context, source daily, row, what, file s
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(t.home)) }()
 	}
+	var samples []sampled
 	for day := range b.o.days {
 		if day > 0 {
 			if err := source.nextDay(ctx); err != nil {
@@ -65,6 +66,13 @@ func (b *bench) measureDump(ctx context.Context, source daily, row, what, file s
 			if err := b.size(t, row+" days"); err != nil {
 				return err
 			}
+		}
+		if row == dumpYear && tells(day, b.o.days) {
+			s, err := newSample(day, last, name)
+			if err != nil {
+				return err
+			}
+			samples = append(samples, s)
 		}
 		if day == 0 {
 			if err := (command{argv: []string{"cp", name, name + ".first"}}).run(ctx); err != nil {
@@ -89,7 +97,13 @@ func (b *bench) measureDump(ctx context.Context, source daily, row, what, file s
 	if err := os.Rename(name+".first", name); err != nil {
 		return err
 	}
-	return b.restoreDump(ctx, row+" first back", name, first)
+	if err := b.restoreDump(ctx, row+" first back", name, first); err != nil {
+		return err
+	}
+	if row == dumpYear {
+		return b.restoreSampled(ctx, row, name, samples)
+	}
+	return nil
 }
 
 func (b *bench) restoreDump(ctx context.Context, row, name string, ids map[string]string) error {
@@ -159,9 +173,10 @@ func (b *bench) dayFile() string {
 	var w strings.Builder
 	w.WriteString("dump,day,tool,stored_bytes,wall_seconds,cpu_seconds\n")
 	for _, kind := range dumpKinds {
-		for day := range b.o.days {
-			for _, t := range b.tools {
-				if bytes, spent, ok := b.grown(t.name, kind.row, day); ok {
+		of := b.ofKind(kind.row)
+		for day := range of.o.days {
+			for _, t := range of.tools {
+				if bytes, spent, ok := of.grown(t.name, kind.row, day); ok {
 					fmt.Fprintf(&w, "%s,%d,%s,%d,%.3f,%.3f\n", kind.row, day, t.name, bytes, spent.wall.Seconds(), spent.cpu.Seconds())
 				}
 			}

@@ -31,8 +31,15 @@ type savedCost struct {
 
 // sizes is what has to be the same for figures to stand in one report.
 func (o options) sizes() string {
-	return fmt.Sprintf("dump %d MB, %d days, stream %d MB, scale %v, small %d, image %d MB, sparse %d GB, tree %s %d",
+	text := fmt.Sprintf("dump %d MB, %d days, stream %d MB, scale %v, small %d, image %d MB, sparse %d GB, tree %s %d",
 		o.dumpMB, o.days, o.streamMB, o.scale, o.small, o.imageMB, o.sparseGB, o.tree, o.files)
+	if o.yearMB != yearMB || o.yearDays != yearDays { // else as before there was such a row
+		text += fmt.Sprintf(", year %d MB, %d days", o.yearMB, o.yearDays)
+	}
+	if o.imageDisk {
+		text += ", image on a disk"
+	}
+	return text
 }
 
 // readFigures reads the file, which need not be there yet, and refuses one of other sizes.

@@ -125,10 +125,14 @@ var guesses = []guess{
 	{"image", "image of a virtual machine, 1 % of its pages written", func(_ context.Context, o options, dir string, later bool) error {
 		m, name := newImage(2*o.dumpMB), filepath.Join(dir, "disk.img")
 		err := m.write(name)
-		if err == nil && later {
-			_, err = m.rewrite(name)
+		if err != nil || !later {
+			return err
 		}
-		return err
+		pages, err := m.rewrite(name + ".pages")
+		if err != nil {
+			return err
+		}
+		return errors.Join(pages.swap(name), os.Remove(pages.other))
 	}},
 	{"tree", "synthetic source tree, its next version", func(_ context.Context, o options, dir string, later bool) error {
 		s := synthetic{files: o.dumpMB * 60}

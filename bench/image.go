@@ -3,8 +3,10 @@ package main
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"math/rand/v2"
 	"os"
+	"slices"
 )
 
 // image is a disk of a virtual machine: extents of pages, some text as databases and logs have it, some that can not
@@ -69,29 +71,60 @@ func (m *image) write(name string) error {
 	return f.Close()
 }
 
-// rewrite is what the guest does between two backups. It returns the number of pages written.
-func (m *image) rewrite(name string) (int, error) {
-	f, err := os.OpenFile(name, os.O_RDWR, 0)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
+// rewritten are the pages a guest writes between two backups. What is not in the image lies in another file, page by page: an
+// image is too large to have it twice.
+type rewritten struct {
+	pages []int // ascending
+	other string
+}
+
+// rewrite chooses pages and leaves what the guest writes there in the file other.
+func (m *image) rewrite(other string) (rewritten, error) {
 	n := max(2, m.pages/rewrittenP)
 	width := max(1, min(n/hotRanges, m.pages/hotRanges)) // half of the pages of a hot range are met, some twice
 	var hot [hotRanges]int
 	for i := range hot {
 		hot[i] = m.r.IntN(m.pages - width + 1)
 	}
-	page := make([]byte, pageSize)
+	w := rewritten{other: other}
 	for i := range n {
 		at := m.r.IntN(m.pages)
 		if i%2 == 1 {
 			at = hot[i%hotRanges] + m.r.IntN(width)
 		}
-		m.fill(page, 1+m.r.IntN(8))
-		if _, err := f.WriteAt(page, int64(at)*pageSize); err != nil {
-			return 0, err
-		}
+		w.pages = append(w.pages, at)
 	}
-	return n, f.Close()
+	slices.Sort(w.pages)
+	w.pages = slices.Compact(w.pages)
+	text := make([]byte, 0, len(w.pages)*pageSize)
+	for range w.pages {
+		text = text[:len(text)+pageSize]
+		m.fill(text[len(text)-pageSize:], 1+m.r.IntN(8))
+	}
+	return w, os.WriteFile(other, text, 0o600)
+}
+
+// swap exchanges the pages in the image with those in the other file: from one state to the other, or back.
+func (w rewritten) swap(name string) error {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	text, err := os.ReadFile(w.other)
+	if err != nil {
+		return err
+	}
+	page := make([]byte, pageSize)
+	for i, at := range w.pages {
+		if _, err := f.ReadAt(page, int64(at)*pageSize); err != nil {
+			return err
+		}
+		other := text[i*pageSize:][:pageSize]
+		if _, err := f.WriteAt(other, int64(at)*pageSize); err != nil {
+			return err
+		}
+		copy(other, page)
+	}
+	return errors.Join(f.Close(), os.WriteFile(w.other, text, 0o600))
 }

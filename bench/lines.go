@@ -51,7 +51,7 @@ func (b *bench) treeLines() []line {
 func (b *bench) lines() []line {
 	list := b.treeLines()
 	for _, kind := range dumpKinds {
-		list = append(list, b.dumpLines(kind.row)...)
+		list = append(list, b.ofKind(kind.row).dumpLines(kind.row)...)
 	}
 	megabytes := float64(b.o.streamMB)
 	list = append(list, line{row: "stream", what: "incompressible data, one stream", floor: "cat: " + rate(megabytes, value(b.wall("stream"), "floor")), base: of(1000), target: 1, goal: "≥ 1 GB/s", over: true,
@@ -96,10 +96,12 @@ func (b *bench) dumpLines(row string) []line {
 		stored.goal = "≤ 0.10 × the best peer"
 	}
 	lastBack, firstBack := b.wall(row+" last back"), b.wall(row+" first back")
-	return []line{stored,
-		{row: row, what: "restore of its last", floor: "its first: " + text(firstBack, "backupd"), value: lastBack, base: func(who string) float64 { return value(firstBack, who) }, target: 2},
-		b.memory(row, "dump", row+" first", row+" a day", row+" last back", row+" first back"),
+	back := line{row: row, what: "restore of its last", floor: "its first: " + text(firstBack, "backupd"), value: lastBack, base: func(who string) float64 { return value(firstBack, who) }, target: 2}
+	memory := b.memory(row, "dump", row+" first", row+" a day", row+" last back", row+" first back", row+" sampled back")
+	if row == dumpYear { // it becomes twice as large, and its last restore is compared by the megabyte
+		return append([]line{stored, memory}, b.yearLines()...)
 	}
+	return []line{stored, back, memory}
 }
 
 // scaleLines compare the cost of a file among many with that among few.

@@ -38,17 +38,8 @@ func describe(work string) string {
 		kernel = string(b)
 	}
 	return fmt.Sprintf("%s, %d cores, %s memory, Linux %s, data and repositories on %s, %s. tar %s, zstd %s.",
-		field("/proc/cpuinfo", "model name"), runtime.NumCPU(), field("/proc/meminfo", "MemTotal"), kernel, fileSystem(work),
+		field("/proc/cpuinfo", "model name"), runtime.NumCPU(), field("/proc/meminfo", "MemTotal"), kernel, describeFileSystem(work),
 		time.Now().UTC().Format("2006-01-02"), firstVersion("tar", "--version"), firstVersion("zstd", "--version"))
-}
-
-// fileSystem names the file system a directory lies on.
-func fileSystem(dir string) string {
-	out, err := exec.Command("stat", "-f", "-c", "%T", dir).Output()
-	if err != nil {
-		return "an unknown file system"
-	}
-	return strings.TrimSpace(string(out))
 }
 
 // firstVersion finds the first word of a version line that starts with a digit.

@@ -59,6 +59,17 @@ func run(ctx context.Context, args []string) error {
 	return fmt.Errorf("unknown argument %q; there are scale, smoke, profile and limits", mode)
 }
 
+// sweep empties the working directories at the end, with -keep but for the source trees.
+func (o options) sweep() error {
+	if !o.keep {
+		return errors.Join(os.RemoveAll(o.work), os.RemoveAll(o.disk))
+	}
+	if o.disk == "" {
+		return nil
+	}
+	return os.RemoveAll(setting{work: o.disk}.asidePath())
+}
+
 // runTable measures the rows that were asked for.
 func runTable(ctx context.Context, args []string) (err error) {
 	o, err := parse(args)
@@ -74,9 +85,7 @@ func runTable(ctx context.Context, args []string) (err error) {
 	if err := os.MkdirAll(o.work, 0o700); err != nil {
 		return err
 	}
-	if !o.keep {
-		defer func() { err = errors.Join(err, os.RemoveAll(o.work)) }()
-	}
+	defer func() { err = errors.Join(err, o.sweep()) }()
 	if err := room(o.work, o.need()); err != nil {
 		return err
 	}

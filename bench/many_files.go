@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 )
 
@@ -93,10 +95,41 @@ func (s shape) text(b []byte, i int) []byte {
 	return b[:s.bytes]
 }
 
-// need is what the tree takes on a RAM disk.
+// need is what the tree takes on a RAM disk: 1,200 bytes of the kernel for each, which the disk does not count, and pages.
 func (s shape) need() int64 {
 	if s.bytes == 0 {
-		return int64(s.files) * 1 << 10
+		return int64(s.files) * 1200
 	}
 	return int64(s.files) * int64(5<<10+max(0, s.bytes)&^4095)
+}
+
+// fits says what is lacking for the tree to be written to dir: bytes, inodes, or on a RAM disk memory. Some memory is left to
+// those who back it up.
+func (s shape) fits(dir string) error {
+	const spare = 1 << 30
+	if err := errors.Join(roomFor(dir, s.files+s.files/perDirectory), room(dir, s.need())); err != nil {
+		return err
+	}
+	if system, _ := fileSystem(dir); system != "tmpfs" {
+		return nil
+	}
+	free, err := availableMemory()
+	if err == nil && free < s.need()+spare {
+		err = fmt.Errorf("%d files take %s of memory and %s are left: fewer files, or a disk with -work", s.files, size(s.need()), size(free))
+	}
+	return err
+}
+
+// availableMemory is what programs can have without anything being put out.
+func availableMemory() (int64, error) {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(text), "MemAvailable:")
+	kib := int64(0)
+	if _, err := fmt.Sscan(rest, &kib); err != nil {
+		return 0, fmt.Errorf("/proc/meminfo has no MemAvailable: %w", err)
+	}
+	return kib << 10, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -13,36 +14,40 @@ import (
 // allRows are the rows in the order of the report. Those named tree come from one pass over the source tree; disk,
 // cold and core are that pass again under another setting.
 var allRows = []string{"first", "unchanged", "next", "restore", "again", "check", "size", "memory",
-	"dump", "dump-hot", "dump-sqlite", "dump-postgres", "stream", "scale", "small", "few", "image", "sparse", "guesses",
+	"dump", "dump-hot", "dump-sqlite", "dump-postgres", dumpYear, "stream", "scale", "small", "few", "image", "sparse", "guesses",
 	"disk", "cold", "core"}
 
 var (
 	treeRows = allRows[:8]
-	dumpRows = allRows[8:12]
+	dumpRows = allRows[8:13]
 )
 
 type options struct {
-	rows     map[string]bool
-	left     []string // rows left out, and why
-	runs     int
-	peerRuns int    // of the peers, where they take long
-	work     string // on a RAM disk
-	disk     string // on a disk, or ""
-	cache    string // for what was downloaded
-	out      string // "" prints only
-	figures  string // where figures of other runs are kept, or ""
-	tree     string // auto, debian, synthetic
-	files    int    // of the synthetic tree
-	dumpMB   int
-	days     int
-	streamMB int
-	scale    []int
-	small    int
-	imageMB  int
-	sparseGB int
-	only     []string // names of the tools to run
-	keep     bool
-	backupd  string
+	rows      map[string]bool
+	left      []string // rows left out, and why
+	runs      int
+	peerRuns  int    // of the peers, where they take long
+	work      string // on a RAM disk
+	disk      string // on a disk, or ""
+	cache     string // for what was downloaded
+	out       string // "" prints only
+	figures   string // where figures of other runs are kept, or ""
+	tree      string // auto, debian, synthetic
+	files     int    // of the synthetic tree
+	dumpMB    int
+	days      int
+	yearMB    int
+	yearDays  int
+	yearPeers bool
+	streamMB  int
+	scale     []int
+	small     int
+	imageMB   int
+	imageDisk bool
+	sparseGB  int
+	only      []string // names of the tools to run
+	keep      bool
+	backupd   string
 }
 
 // parse reads the flags of the table.
@@ -55,7 +60,7 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.runs, "runs", 5, "how often each row is measured; the median counts")
 	flags.IntVar(&o.peerRuns, "peer-runs", 0, "how often the peers have their turn in the rows tree, stream, small and image, which take long; 0: as often as backupd")
 	flags.StringVar(&o.work, "work", "/dev/shm/backupd-bench", "working directory, on a RAM disk")
-	flags.StringVar(&o.disk, "disk", "", "working directory on a disk for the rows disk and cold")
+	flags.StringVar(&o.disk, "disk", "", "directory on a disk for the rows disk and cold, which work in backupd-bench below it")
 	flags.StringVar(&o.cache, "cache", ".cache/bench", "where downloaded sources are kept")
 	flags.StringVar(&o.out, "out", "", "where the report goes; default docs/benchmarks.md when all rows and tools run, else nowhere")
 	flags.StringVar(&o.figures, "figures", "", "file that keeps the figures: rows measured in other runs with the same sizes come into the report too")
@@ -63,9 +68,13 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.files, "files", 78000, "files of the synthetic tree")
 	flags.IntVar(&o.dumpMB, "dump", 100, "megabytes of the dumps")
 	flags.IntVar(&o.days, "days", 32, "daily versions of the dumps")
+	flags.IntVar(&o.yearMB, "year-dump", yearMB, "megabytes of the dump in the row dump-year")
+	flags.IntVar(&o.yearDays, "year-days", yearDays, "its daily versions")
+	flags.BoolVar(&o.yearPeers, "year-peers", false, "the peers go through that year too, which takes them long")
 	flags.IntVar(&o.streamMB, "stream", 2048, "megabytes of the incompressible stream")
 	flags.IntVar(&o.small, "small", 1_000_000, "files of 1 KiB in the rows small and few")
 	flags.IntVar(&o.imageMB, "image", 4000, "megabytes of the image of a virtual machine")
+	flags.BoolVar(&o.imageDisk, "image-disk", false, "the image and its repositories lie on the disk of -disk, with nothing of them cached")
 	flags.IntVar(&o.sparseGB, "sparse", 100, "gigabytes the sparse file seems to have")
 	flags.StringVar(&o.backupd, "backupd", "bin/backupd", "the binary to measure")
 	flags.BoolVar(&o.keep, "keep", false, "leave the source trees in the working directories for the next run")
@@ -91,10 +100,16 @@ func parse(args []string) (options, error) {
 	if o.peerRuns == 0 {
 		o.peerRuns = o.runs
 	}
-	for _, n := range []int{o.runs, o.peerRuns, o.days, o.dumpMB, o.streamMB, o.imageMB, o.sparseGB, o.small / fewFiles} {
+	for _, n := range []int{o.runs, o.peerRuns, o.days, o.dumpMB, o.yearDays, o.yearMB, o.streamMB, o.imageMB, o.sparseGB, o.small / fewFiles} {
 		if n < 1 {
 			return o, fmt.Errorf("runs, days and sizes are at least 1, and -small is at least %d", fewFiles)
 		}
+	}
+	if o.imageDisk && o.disk == "" {
+		return o, errors.New("-image-disk needs -disk DIR")
+	}
+	if o.disk != "" { // what is there stays
+		o.disk = filepath.Join(o.disk, "backupd-bench")
 	}
 	return o, o.absolute()
 }
@@ -149,22 +164,34 @@ func (o options) anyOf(rows []string) bool {
 	return slices.ContainsFunc(rows, func(r string) bool { return o.rows[r] })
 }
 
-// needTree estimates what the rows of the tree need in their working directory.
-func (o options) needTree() int64 {
+// needTree estimates what the rows of the tree need in their working directory under a setting: two trees and what one tool
+// makes of them, on a disk what all of them make in a run.
+func (o options) needTree(s setting) int64 {
+	tree := int64(1500) << 20
 	if o.tree == "synthetic" {
-		return int64(o.files) * 80 << 10
+		tree = int64(o.files) * 20 << 10
 	}
-	return 6 << 30
+	if !s.sync {
+		return 4 * tree
+	}
+	tools := len(o.only)
+	if tools == 0 {
+		tools = 4
+	}
+	return 3*tree + int64(tools)*tree*3/2
 }
 
 // need estimates the bytes the working directory has to hold at once.
 func (o options) need() int64 {
 	need := int64(0)
 	if o.anyOf(treeRows) || o.rows["core"] {
-		need = o.needTree()
+		need = o.needTree(setting{})
 	}
 	if o.anyOf(dumpRows) {
 		need = max(need, int64(o.dumpMB)*int64(o.days+6)<<20)
+	}
+	if o.rows[dumpYear] && o.yearPeers {
+		need = max(need, int64(o.yearMB)*int64(o.yearDays+6)<<20)
 	}
 	if o.rows["stream"] {
 		need = max(need, int64(o.streamMB)*3<<20)
@@ -175,8 +202,8 @@ func (o options) need() int64 {
 	if o.rows["guesses"] {
 		need = max(need, int64(o.dumpMB)*8<<20)
 	}
-	if o.rows["image"] {
-		need = max(need, int64(o.imageMB)*5<<20)
+	if o.rows["image"] && !o.imageDisk {
+		need = max(need, o.needImage())
 	}
 	return need
 }

@@ -59,7 +59,7 @@ func runProfile(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(o.work)) }()
-	if err := room(o.work, max(o.needTree(), int64(o.streamMB)*3<<20)); err != nil {
+	if err := room(o.work, max(o.needTree(setting{}), int64(o.streamMB)*3<<20)); err != nil {
 		return err
 	}
 	tools, err := findTools(ctx, o)

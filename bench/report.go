@@ -122,13 +122,16 @@ func (b *bench) report(machine string) string {
 		under := &bench{o: b.o, tools: b.tools, results: b.results, at: s}
 		fmt.Fprintf(&w, "\n## The source tree on %s\n", s.what)
 		if s.sync {
-			w.WriteString("\nA floor that writes ends with `sync`: what it wrote lies on the disk then, as with backupd.\n")
+			w.WriteString("\nA floor that writes ends with `sync`: what it wrote lies on the disk then, as with backupd. Peers are left as they are. Every command begins with nothing left to be written, and nothing is deleted in a run.\n")
+		}
+		if s.sync && !s.cold {
+			w.WriteString("\nbackupd gives the page cache of its packs back when they are written: its check and restore read the disk, those of floor and peers what they have just written there.\n")
 		}
 		w.WriteString(under.tabulate(under.treeLines()))
 	}
 	for _, kind := range dumpKinds {
 		if b.o.rows[kind.row] {
-			fmt.Fprintf(&w, "\n## Day by day: %s\n\nWhat a day's backup added to the repository, and how long it took.\n\n%s", kind.what, b.dayTable(kind.row))
+			fmt.Fprintf(&w, "\n## Day by day: %s\n\nWhat a day's backup added to the repository, and how long it took.\n\n%s", kind.what, b.ofKind(kind.row).dayTable(kind.row))
 		}
 	}
 	if b.o.rows["guesses"] {

@@ -16,10 +16,12 @@ import (
 type growth struct {
 	o       options
 	counts  []int
+	empty   []int // counts of empty files
 	kinds   []string
 	runs    int
 	flatMax int
 	rowsMax int
+	backMax int
 	csv     string
 	svg     string
 }
@@ -47,12 +49,14 @@ func runScale(ctx context.Context, args []string) (err error) {
 	var g growth
 	flags := flag.NewFlagSet("bench scale", flag.ExitOnError)
 	counts := flags.String("counts", "10000,100000,1000000", "numbers of files, by comma")
+	empty := flags.String("empty-counts", "", "numbers of empty files, by comma; default: -counts")
 	kinds := flags.String("kinds", "rows,empty,flat", "trees: rows (small files), empty (empty files), flat (one directory)")
 	tools := flags.String("tools", "backupd", "tools to run, by comma")
 	flags.IntVar(&g.runs, "runs", 3, "how often each step is measured; the median counts; one run above a million files")
 	flags.IntVar(&g.rowsMax, "rows-max", 1_000_000, "above so many files only empty ones")
 	flags.IntVar(&g.flatMax, "flat-max", 1_000_000, "no directory of more entries")
-	flags.StringVar(&g.o.work, "work", "/dev/shm/backupd-scale", "working directory, on a RAM disk")
+	flags.IntVar(&g.backMax, "restore-max", 0, "above so many files nothing is restored; 0: always. A tree that does not fit twice is removed before it is restored")
+	flags.StringVar(&g.o.work, "work", "/dev/shm/backupd-scale", "working directory, on a RAM disk; on a disk what stands before a step is synced")
 	flags.StringVar(&g.csv, "csv", "docs/scale.csv", "where the figures go; - prints them")
 	flags.StringVar(&g.svg, "svg", "docs/scale.svg", "where the plot goes; - for none")
 	flags.StringVar(&g.o.backupd, "backupd", "bin/backupd", "the binary to measure")
@@ -62,7 +66,13 @@ func runScale(ctx context.Context, args []string) (err error) {
 	if g.counts, err = parseCounts(*counts); err != nil {
 		return err
 	}
+	if g.empty = g.counts; *empty != "" {
+		if g.empty, err = parseCounts(*empty); err != nil {
+			return err
+		}
+	}
 	slices.Sort(g.counts)
+	slices.Sort(g.empty)
 	g.kinds, g.o.only = strings.Split(*kinds, ","), strings.Split(*tools, ",")
 	for _, kind := range g.kinds {
 		if !slices.ContainsFunc(growthKinds, func(k struct{ name, what string }) bool { return k.name == kind }) {
@@ -86,10 +96,15 @@ func runScale(ctx context.Context, args []string) (err error) {
 	return errors.Join(err, g.write(points))
 }
 
-// measure goes through kinds and counts. What was measured before something failed is worth writing.
+// measure goes through kinds and counts. What was measured before something failed is worth writing, and what does not fit
+// leaves the others alone.
 func (g growth) measure(ctx context.Context) (points []point, err error) {
 	for _, kind := range g.kinds {
-		for _, n := range g.counts {
+		counts := g.counts
+		if kind == "empty" {
+			counts = g.empty
+		}
+		for _, n := range counts {
 			if kind == "rows" && n > g.rowsMax || kind == "flat" && n > g.flatMax {
 				continue
 			}
@@ -97,14 +112,19 @@ func (g growth) measure(ctx context.Context) (points []point, err error) {
 			if kind == "rows" {
 				s.bytes = -1
 			}
-			more, err := g.grow(ctx, kind, s)
+			if lack := s.fits(g.o.work); lack != nil {
+				fmt.Fprintf(os.Stderr, "%s, %d files: %v\n", kind, n, lack)
+				err = errors.Join(err, fmt.Errorf("%s, %d files: %w", kind, n, lack))
+				continue
+			}
+			more, failed := g.grow(ctx, kind, s)
 			points = append(points, more...)
-			if err != nil {
-				return points, fmt.Errorf("%s, %d files: %w", kind, n, err)
+			if failed != nil {
+				return points, errors.Join(err, fmt.Errorf("%s, %d files: %w", kind, n, failed))
 			}
 		}
 	}
-	return points, nil
+	return points, err
 }
 
 func (g growth) grow(ctx context.Context, kind string, s shape) (points []point, err error) {
@@ -112,9 +132,6 @@ func (g growth) grow(ctx context.Context, kind string, s shape) (points []point,
 	o.work = filepath.Join(g.o.work, "home")
 	dir := filepath.Join(g.o.work, "tree")
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := errors.Join(roomFor(g.o.work, s.files+s.files/perDirectory), room(g.o.work, s.need())); err != nil {
-		return nil, err
-	}
 	tools, err := findTools(ctx, o)
 	if err != nil {
 		return nil, err
@@ -124,16 +141,20 @@ func (g growth) grow(ctx context.Context, kind string, s shape) (points []point,
 		runs = 1
 	}
 	fmt.Fprintf(os.Stderr, "scale, %d files, %s\n", s.files, kind)
-	b := &bench{o: o, tools: tools, results: results{}, notes: map[string]string{}, at: setting{work: o.work}}
+	system, _ := fileSystem(g.o.work)
+	b := &bench{o: o, tools: tools, results: results{}, notes: map[string]string{}, at: setting{work: o.work, sync: system != "tmpfs"}}
 	for run := range runs {
 		for _, t := range tools {
-			if err := b.growOnce(ctx, t, s, dir, run == 0 && s.files <= 100_000); err != nil {
+			if err := b.growOnce(ctx, t, s, dir, g.backMax == 0 || s.files <= g.backMax, run == 0 && s.files <= 100_000); err != nil {
 				return points, fmt.Errorf("%s: %w", t.name, err)
 			}
 		}
 	}
 	for _, t := range tools {
 		for _, step := range growthSteps {
+			if b.results[t.name][step] == nil { // it was left out
+				continue
+			}
 			m := median(b.results[t.name][step].costs)
 			points = append(points, point{tool: t.name, kind: kind, step: step, files: s.files, wall: m.wall, cpu: m.cpu, anon: m.anon, stored: b.results[t.name]["first"].bytes[0]})
 		}
@@ -143,11 +164,11 @@ func (g growth) grow(ctx context.Context, kind string, s shape) (points []point,
 
 // growOnce makes the tree if it is not there, backs it up twice, checks all data and restores it. What would not fit twice is
 // removed before it is restored; then there is nothing to compare with, so small trees are kept and compared.
-func (b *bench) growOnce(ctx context.Context, t *tool, s shape, dir string, verify bool) (err error) {
-	if err := t.reset(ctx); err != nil {
+func (b *bench) growOnce(ctx context.Context, t *tool, s shape, dir string, back, verify bool) (err error) {
+	if err := errors.Join(os.MkdirAll(b.at.work, 0o700), b.at.settle(ctx), t.reset(ctx)); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(t.home)) }()
+	defer func() { err = errors.Join(err, b.at.remove(t.home)) }()
 	if _, err := os.Stat(dir); err != nil {
 		if err := s.write(dir); err != nil {
 			return err
@@ -168,16 +189,16 @@ func (b *bench) growOnce(ctx context.Context, t *tool, s shape, dir string, veri
 		return err
 	}
 	b.results.cost(t.name, b.at.row("check"), c)
-	if roomFor(b.o.work, s.files+s.files/perDirectory) != nil || room(b.o.work, s.need()) != nil {
-		if err := os.RemoveAll(dir); err != nil {
+	if !back {
+		return nil
+	}
+	if s.fits(b.o.work) != nil {
+		if err := errors.Join(os.RemoveAll(dir), b.at.settle(ctx)); err != nil {
 			return err
 		}
 		verify = false
 	}
-	if err := b.restore(ctx, t, "restore", id, dir, verify); err != nil || verify {
-		return err
-	}
-	return nil
+	return b.restore(ctx, t, "restore", id, dir, verify)
 }
 
 // write leaves the figures as comma-separated values, and the plot of them.

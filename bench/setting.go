@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"syscall"
 )
 
@@ -19,7 +18,9 @@ type setting struct {
 	pin  string // the cores of every command as taskset takes them; "" for all
 	max  int    // GOMAXPROCS of every command when pinned
 	cold bool   // the page cache is dropped before each command
-	sync bool   // on a disk: a floor ends when what it wrote lies there, as a backup does
+	// sync is of a disk: what was written before lies there when a command begins, a floor ends when what it wrote does, as a
+	// backup does, and what is done with is put aside.
+	sync bool
 }
 
 // row is the key of a row in the results.
@@ -32,10 +33,13 @@ func (s setting) row(name string) string {
 
 // measure runs a command under the setting.
 func (s setting) measure(ctx context.Context, c command) (cost, string, error) {
-	if s.cold {
+	switch {
+	case s.cold:
 		if err := dropCaches(); err != nil {
 			return cost{}, "", err
 		}
+	case s.sync:
+		syscall.Sync()
 	}
 	if s.pin != "" {
 		c.argv = append([]string{"taskset", "-c", s.pin}, c.argv...)
@@ -57,7 +61,7 @@ func dropCaches() error {
 	syscall.Sync()
 	err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0)
 	if err != nil {
-		return fmt.Errorf("row cold needs root, to empty the page cache: %w", err)
+		return fmt.Errorf("only root can empty the page cache: %w", err)
 	}
 	return nil
 }
@@ -65,7 +69,7 @@ func dropCaches() error {
 // settings are those besides the table's own that were asked for and can be had. What can not is said.
 func (o options) settings() (list []setting) {
 	if o.rows["disk"] {
-		list = append(list, setting{name: "disk", what: "a disk, everything cached", work: o.disk, sync: true})
+		list = append(list, setting{name: "disk", what: "a disk, the source cached", work: o.disk, sync: true})
 	}
 	if o.rows["cold"] {
 		list = append(list, setting{name: "cold", what: "a disk, nothing cached: the page cache dropped before each command", work: o.disk, sync: true, cold: true})
@@ -115,22 +119,29 @@ func (b *bench) in(ctx context.Context, s setting) (*bench, error) {
 }
 
 // measureSettings takes the source tree through a repository's life under each other setting.
-func (b *bench) measureSettings(ctx context.Context) (err error) {
+func (b *bench) measureSettings(ctx context.Context) (failed error) {
 	for _, s := range b.o.settings() {
-		sub, err := b.in(ctx, s)
-		if err != nil {
-			return err
-		}
-		if err := room(s.work, sub.o.needTree()); err != nil {
-			return err
-		}
-		err = sub.measureTree(ctx)
-		if s.work != b.o.work && !b.o.keep {
-			err = errors.Join(err, os.RemoveAll(filepath.Clean(s.work)))
+		err := b.measureUnder(ctx, s)
+		if err == nil {
+			err = b.save([]string{s.name})
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", s.name, err))
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return nil
+	return failed
+}
+
+func (b *bench) measureUnder(ctx context.Context, s setting) error {
+	sub, err := b.in(ctx, s)
+	if err != nil {
+		return err
+	}
+	if err := room(s.work, sub.o.needTree(s)); err != nil {
+		return err
+	}
+	return sub.measureTree(ctx)
 }
