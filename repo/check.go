@@ -3,8 +3,6 @@ package repo
 import (
 	"context"
 	"fmt"
-	"math"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -86,10 +84,16 @@ type checker struct {
 	damage *damageList
 	odd    []string // names of the listing that no pack has
 	broken []brokenBlock
-	spots  []spot // scratch of copies
-	torn   bool   // a tree could not be walked to its end
+	torn   bool // a tree could not be walked to its end
+
+	ready  chan struct{} // closed when tables are made, or can not be
+	tables [2]*chunkTable
+	lost   error // why they can not
 
 	leaning leaning
+	near    *Locator // of the walk, and so are those below
+	spots   []spot   // scratch of copies
+	visited bitset   // pages that were in order, by their number in the table
 }
 
 // brokenBlock is a delta block whose dictionary is gone. Where no snapshot
@@ -115,12 +119,14 @@ func (r *Repo) Check(ctx context.Context, o CheckOptions, p *CheckProgress) (*Ch
 		r: r, prog: p, report: &CheckReport{ReadData: o.ReadData},
 		bad: make(map[crypto.ID]string), good: make(map[crypto.ID]bool),
 		damage: &damageList{blocks: make(map[crypto.PackID][]uint32)},
+		ready:  make(chan struct{}),
 	}
 	c.rd = newReader(r)
+	c.rd.bare = true
 	c.rd.files.bound(checkOpenPacks)
 	defer c.rd.close()
-	c.rd.tree, c.rd.data = r.tableSpots(kindTree), r.tableSpots(kindData)
-	c.leaning.rd = c.rd
+	c.rd.tree, c.rd.data = c.tableSpots(kindTree), c.tableSpots(kindData)
+	c.leaning.rd, c.near = c.rd, c.rd.Locator()
 	if why := r.wentBack(); why != nil {
 		c.find("head", why.Error())
 	}
@@ -191,14 +197,33 @@ func (c *checker) everything(ctx context.Context, o CheckOptions) error {
 	for _, name := range c.odd {
 		c.find(name, "no pack has this name; it is not used, and may be removed if nothing else put it there")
 	}
-	if err := c.tables(ctx); err != nil {
-		return err
-	}
 	numbers := c.r.catalog.all(0)
 	for _, n := range numbers {
 		c.prog.TotalBytes.Add(c.r.catalog.info(n).size)
 	}
-	if err := c.packs(ctx, numbers, o.ReadData); err != nil {
+	return c.all(ctx, chain, numbers, o.ReadData)
+}
+
+// all looks at all packs, and walks the trees of all snapshots meanwhile. What
+// the walk went past may turn out to be damaged, so it only counts when nothing
+// was; else the trees are walked when it is known what is.
+func (c *checker) all(ctx context.Context, chain *chain, numbers []uint32, readData bool) error {
+	before := len(c.report.Findings)
+	var whole bool
+	var walk error
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		pace.Of(ctx).Thread()
+		if walk = c.makeTables(ctx, numbers); walk == nil {
+			whole, walk = c.ahead(ctx, chain)
+		}
+	})
+	err := c.packs(ctx, numbers, readData)
+	wg.Wait()
+	if err == nil {
+		err = walk
+	}
+	if err != nil || whole && len(c.bad) == 0 && len(c.report.Findings) == before && !c.report.Truncated {
 		return err
 	}
 	return c.snapshots(ctx, chain)
@@ -217,14 +242,26 @@ func (c *checker) listed(ctx context.Context) error {
 	return nil
 }
 
-// tables loads both, so that dictionaries are found whichever pack they lie in.
-func (c *checker) tables(ctx context.Context) error {
-	for _, kind := range []packKind{kindTree, kindData} {
-		if err := c.r.loadTableThrough(ctx, kind, c.rd, math.MaxInt); err != nil {
-			return err
-		}
+// makeTables makes the tables of both kinds out of all trailers, so that what the
+// index says, or another reader has found before, plays no part.
+func (c *checker) makeTables(ctx context.Context, numbers []uint32) error {
+	c.tables, c.lost = newChunkTables(ctx, c.rd, numbers)
+	if c.lost == nil {
+		c.visited = newBitset(c.tables[kindTree-1].chunks())
 	}
-	return nil
+	close(c.ready)
+	return c.lost
+}
+
+// tableSpots returns the look-up in the table of a kind. It waits for the table.
+func (c *checker) tableSpots(kind packKind) func(context.Context, *crypto.ID, []spot) ([]spot, error) {
+	return func(ctx context.Context, id *crypto.ID, dst []spot) ([]spot, error) {
+		<-c.ready // which never takes longer than reading the trailers, or until ctx ends
+		if c.lost != nil {
+			return nil, c.lost
+		}
+		return c.tables[kind-1].spots(id, dst), nil
+	}
 }
 
 func (c *checker) find(object, text string) {
@@ -235,161 +272,4 @@ func (c *checker) find(object, text string) {
 		return
 	}
 	c.report.Findings = append(c.report.Findings, Finding{object, text})
-}
-
-// packs looks at packs, on all cores.
-func (c *checker) packs(ctx context.Context, numbers []uint32, readData bool) error {
-	c.prog.TotalPacks.Store(int64(len(numbers)))
-	work := make(chan uint32)
-	var wg sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		wg.Go(func() {
-			pace.Of(ctx).Thread()
-			for n := range work {
-				if ctx.Err() == nil {
-					c.pack(ctx, n, c.want[n], readData)
-				}
-			}
-		})
-	}
-	for _, n := range numbers {
-		work <- n
-	}
-	close(work)
-	wg.Wait()
-	return context.Cause(ctx)
-}
-
-// pack looks at the blocks of a pack that are wanted; nil wants all of it, its
-// size and its padding too.
-func (c *checker) pack(ctx context.Context, number uint32, want bitset, readData bool) {
-	info := c.r.catalog.info(number)
-	name := packName(info.id, info.kind)
-	defer func() {
-		c.prog.Packs.Add(1)
-	}()
-	e, err := c.rd.pack(ctx, number)
-	if err != nil {
-		c.find(name, err.Error())
-		c.damage.add(info.id, wholePack)
-		if want == nil {
-			c.prog.Bytes.Add(info.size)
-		}
-		return
-	}
-	defer c.rd.packs.release(e)
-	t := e.val.trailer
-	if size := int64(c.r.config.PackSize); want == nil && info.size != size && info.size != tailSize(info.size) && info.size > MinTailSize {
-		c.find(name, fmt.Sprintf("%v: %d bytes is neither the size of a full pack nor that of a tail", ErrDamaged, info.size))
-	}
-	var blocks, deltas, chunks, sealed int64
-	for b := range t.blocks[:len(t.blocks)-1] {
-		if want != nil && !want.has(b) {
-			continue
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		rec := &t.blocks[b]
-		blocks, chunks, sealed = blocks+1, chunks+int64(rec.chunks), sealed+int64(rec.sealed)
-		if rec.codec == codecDelta {
-			deltas++
-		}
-		whole, err := c.rd.whole(ctx, blockKey{number, uint32(b)})
-		if err == nil && !whole {
-			err = fmt.Errorf("block %d: %w: what its dictionary is made of is in no block of lower depth", b, ErrNotFound)
-			c.lost(t, rec, err)
-			c.mu.Lock()
-			c.broken = append(c.broken, brokenBlock{name, info.id, uint32(b), err})
-			c.mu.Unlock()
-			continue
-		}
-		if err == nil {
-			err = c.leaning.proveReach(ctx, blockKey{number, uint32(b)})
-		}
-		// A walk that is to find what is needed has read the blocks of trees; where
-		// it could not, this says which are damaged.
-		if err == nil && readData && (want == nil || info.kind == kindData || c.torn) {
-			err = c.block(ctx, number, uint32(b))
-			c.prog.Bytes.Add(int64(rec.sealed))
-		}
-		if err != nil && ctx.Err() == nil {
-			c.find(name, err.Error())
-			c.damage.add(info.id, uint32(b))
-			c.lost(t, rec, err)
-		} else {
-			c.kept(t, rec)
-		}
-	}
-	if want == nil {
-		sealed = info.size
-		if readData {
-			if _, err := e.val.payload(uint32(len(t.blocks)-1), nil); err != nil {
-				c.find(name, "padding: "+err.Error())
-			}
-		}
-	}
-	c.mu.Lock()
-	c.report.Packs++
-	c.report.PackBytes += sealed
-	c.report.Blocks += blocks
-	c.report.DeltaBlocks += deltas
-	c.report.Chunks += chunks
-	c.mu.Unlock()
-}
-
-// block decodes one block and compares its chunks with their ids.
-func (c *checker) block(ctx context.Context, number, block uint32) error {
-	var req request
-	e, err := c.rd.decode(ctx, blockKey{number, block}, &req)
-	defer func() { c.rd.releaseAll(req.held) }()
-	if err != nil {
-		return err
-	}
-	defer c.rd.blocks.release(e)
-	if err := c.rd.verifyAll(e.val); err != nil {
-		return err
-	}
-	return req.pay(ctx)
-}
-
-// verifyAll compares all chunks of a block with their ids.
-func (rd *Reader) verifyAll(b *block) error {
-	kind := b.trailer.header.kind
-	h := rd.hasher(kind)
-	defer rd.hashers[kind-1].Put(h)
-	p := b.plain
-	for i := range uint32(b.rec.chunks) {
-		want, n := b.trailer.chunk(b.rec.chunkAt + i)
-		if h.Sum(p[:n]) != want {
-			return fmt.Errorf("chunk %s: %w: its content has another id", want.Short(), ErrDamaged)
-		}
-		p = p[n:]
-	}
-	return nil
-}
-
-func (c *checker) lost(t *trailer, rec *blockRec, why error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for i := range uint32(rec.chunks) {
-		id, _ := t.chunk(rec.chunkAt + i)
-		c.bad[id] = why.Error()
-	}
-}
-
-// kept notes good copies, but only of chunks that have a bad one: those are
-// few, all others need no memory.
-func (c *checker) kept(t *trailer, rec *blockRec) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.bad) == 0 {
-		return
-	}
-	for i := range uint32(rec.chunks) {
-		id, _ := t.chunk(rec.chunkAt + i)
-		if _, ok := c.bad[id]; ok {
-			c.good[id] = true
-		}
-	}
 }

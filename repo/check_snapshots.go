@@ -39,7 +39,7 @@ func (c *checker) some(ctx context.Context, o CheckOptions) error {
 	if err := c.small(ctx); err != nil {
 		return err
 	}
-	if err := c.tables(ctx); err != nil {
+	if err := c.makeTables(ctx, c.r.catalog.all(0)); err != nil {
 		return err
 	}
 	c.want = make(map[uint32]bitset)
@@ -87,12 +87,15 @@ func (c *checker) manifest(ctx context.Context, chain *chain, s *Snapshot) error
 
 // survey walks the trees of snapshots and notes in want what they need.
 func (c *checker) survey(ctx context.Context, chosen []*Snapshot) (parts []walked, err error) {
-	visited := make(map[crypto.ID]struct{})
 	for _, s := range chosen {
 		for i := range s.Parts {
-			w, err := c.walk(ctx, s, &s.Parts[i], visited)
+			w, err := c.walk(ctx, s, &s.Parts[i])
 			if err != nil {
 				return nil, err
+			}
+			if w.root == nil {
+				c.rootless(&w)
+				continue
 			}
 			parts = append(parts, w)
 			if w.err == nil {
@@ -119,15 +122,28 @@ func (c *checker) needs(ctx context.Context, content *Content) {
 		if err != nil || !ok {
 			return // found again when files are named
 		}
-		c.need(ctx, c.copies(ctx, kindData, &ref.ID))
+		spots, _ := c.copies(ctx, kindData, &ref.ID)
+		c.need(ctx, spots)
 	}
 }
 
 // copies finds the confirmed copies of a chunk, the one a restore tries first
-// at the front. They are valid until the next call; one goroutine at a time.
-func (c *checker) copies(ctx context.Context, kind packKind, id *crypto.ID) []spot {
-	c.spots, _ = c.rd.candidates(ctx, kind, id, anyDepth, c.spots[:0])
-	return c.spots
+// at the front; where that one can not be bettered, it alone. They are valid
+// until the next call; one goroutine at a time. The error is of a pack that
+// could not be read and may hold another.
+func (c *checker) copies(ctx context.Context, kind packKind, id *crypto.ID) ([]spot, error) {
+	if kind == kindData && c.near.known && c.near.next(ctx, id) {
+		p := c.near.last
+		c.spots = append(c.spots[:0], spot{p.Pack, uint16(p.Block), p.chunk})
+		return c.spots, nil
+	}
+	var err error
+	c.spots, err = c.rd.candidates(ctx, kind, id, anyDepth, c.spots[:0])
+	if kind == kindData && len(c.spots) > 0 {
+		s := c.spots[0]
+		c.near.last, c.near.known = Place{s.pack, uint32(s.block), s.chunk}, true
+	}
+	return c.spots, err
 }
 
 // need notes which block a chunk is decoded from: of its copies the one that a

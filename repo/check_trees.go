@@ -7,8 +7,9 @@ import (
 	"github.com/generalbots/backupd/crypto"
 )
 
-// trouble says why a chunk can not be read; "" when it can, as far as is known.
-func (c *checker) trouble(ctx context.Context, kind packKind, id *crypto.ID) string {
+// trouble says why a chunk, of which copies has found these, can not be read; ""
+// when it can, as far as is known.
+func (c *checker) trouble(ctx context.Context, kind packKind, id *crypto.ID, copies []spot, err error) string {
 	c.mu.Lock()
 	why, bad := c.bad[*id]
 	if bad && c.good[*id] {
@@ -25,17 +26,20 @@ func (c *checker) trouble(ctx context.Context, kind packKind, id *crypto.ID) str
 		}
 		return why
 	}
-	if !c.r.present(kind, id) {
-		return fmt.Sprintf("chunk %s is in no pack", id.Short())
+	switch {
+	case len(copies) > 0:
+		return ""
+	case err != nil:
+		return fmt.Sprintf("chunk %s is in no pack that can be read", id.Short())
 	}
-	return ""
+	return fmt.Sprintf("chunk %s is in no pack", id.Short())
 }
 
 // untrue says what is wrong with what a file's list says of a chunk, of which
 // these copies are known: that it can not be read, or has another length, which
 // a restore takes at its word.
-func (c *checker) untrue(ctx context.Context, ref *Ref, copies []spot) string {
-	if why := c.trouble(ctx, kindData, &ref.ID); why != "" {
+func (c *checker) untrue(ctx context.Context, ref *Ref, copies []spot, err error) string {
+	if why := c.trouble(ctx, kindData, &ref.ID, copies, err); why != "" {
 		return why
 	}
 	if len(copies) == 0 {
@@ -47,15 +51,34 @@ func (c *checker) untrue(ctx context.Context, ref *Ref, copies []spot) string {
 	return ""
 }
 
+// ahead walks the trees of all snapshots, forgotten ones included, while packs
+// are being looked at. It tells whether all is there, and ends where not.
+func (c *checker) ahead(ctx context.Context, chain *chain) (whole bool, err error) {
+	for _, list := range [][]*Snapshot{chain.snapshots, chain.forgotten} {
+		for _, s := range list {
+			for i := range s.Parts {
+				if w, err := c.walk(ctx, s, &s.Parts[i]); err != nil || !w.whole {
+					return false, err
+				}
+			}
+			c.prog.Snapshots.Add(1)
+		}
+	}
+	c.report.Snapshots = len(chain.snapshots) + len(chain.forgotten)
+	return true, nil
+}
+
 // snapshots walks the trees of all snapshots, forgotten ones included, pages
 // that several share once. Where something is missing, the files concerned
 // are looked up by name.
 func (c *checker) snapshots(ctx context.Context, chain *chain) error {
-	visited := make(map[crypto.ID]struct{})
+	clear(c.visited)
+	c.report.Snapshots = 0
+	c.prog.Snapshots.Store(0)
 	for _, list := range [][]*Snapshot{chain.snapshots, chain.forgotten} {
 		for _, s := range list {
 			for i := range s.Parts {
-				if err := c.part(ctx, s, &s.Parts[i], visited); err != nil {
+				if err := c.part(ctx, s, &s.Parts[i]); err != nil {
 					return err
 				}
 			}
@@ -66,10 +89,14 @@ func (c *checker) snapshots(ctx context.Context, chain *chain) error {
 	return nil
 }
 
-func (c *checker) part(ctx context.Context, s *Snapshot, p *Part, visited map[crypto.ID]struct{}) error {
-	w, err := c.walk(ctx, s, p, visited)
+func (c *checker) part(ctx context.Context, s *Snapshot, p *Part) error {
+	w, err := c.walk(ctx, s, p)
 	if err != nil || w.whole {
 		return err
+	}
+	if w.root == nil {
+		c.rootless(&w)
+		return nil
 	}
 	return c.name(ctx, w)
 }
@@ -78,42 +105,49 @@ func (c *checker) part(ctx context.Context, s *Snapshot, p *Part, visited map[cr
 type walked struct {
 	s     *Snapshot
 	p     *Part
-	root  *Entry
-	whole bool  // nothing is missing, as far as is known
-	err   error // it could not go to its end
+	root  *Entry // nil when the part has none, or none that can be read
+	whole bool   // nothing is missing, as far as is known
+	err   error  // it could not go to its end
+}
+
+// rootless reports a part whose root can not be read.
+func (c *checker) rootless(w *walked) {
+	if w.err != nil {
+		c.find(w.s.ID, fmt.Sprintf("part %s: %v", w.p.Source, w.err))
+	}
 }
 
 // walk goes through the tree of a part, apart from the pages in visited, to
 // which it adds those that are in order. A part without a tree is whole.
-func (c *checker) walk(ctx context.Context, s *Snapshot, p *Part, visited map[crypto.ID]struct{}) (walked, error) {
+func (c *checker) walk(ctx context.Context, s *Snapshot, p *Part) (walked, error) {
 	w := walked{s: s, p: p, whole: true}
 	if p.Failed && len(p.Root) == 0 {
 		return w, nil
 	}
-	var err error
-	if w.root, err = c.r.Root(p); err != nil {
-		c.find(s.ID, fmt.Sprintf("part %s: %v", p.Source, err))
+	if w.root, w.err = c.r.Root(p); w.err != nil {
+		w.root, w.whole = nil, false
 		return w, nil
 	}
-	var fresh []crypto.ID
+	var fresh []uint32
 	w.err = walkTree(ctx, c.rd, w.root.Dir, func(id crypto.ID, _ pageKind) bool {
-		if _, seen := visited[id]; seen {
-			return false
+		copies, err := c.copies(ctx, kindTree, &id)
+		if n, ok := c.pageNumber(ctx, copies); ok {
+			if c.visited.has(n) {
+				return false
+			}
+			c.visited.set(n)
+			fresh = append(fresh, uint32(n))
 		}
-		visited[id] = struct{}{}
-		fresh = append(fresh, id)
-		if c.want != nil {
-			c.need(ctx, c.copies(ctx, kindTree, &id))
-		}
-		w.whole = w.whole && c.trouble(ctx, kindTree, &id) == ""
+		c.need(ctx, copies)
+		w.whole = w.whole && c.trouble(ctx, kindTree, &id, copies, err) == ""
 		return w.whole || c.want != nil
 	}, func(ref Ref) {
 		if !w.whole && c.want == nil {
 			return
 		}
-		copies := c.copies(ctx, kindData, &ref.ID)
+		copies, err := c.copies(ctx, kindData, &ref.ID)
 		c.need(ctx, copies)
-		w.whole = w.whole && c.untrue(ctx, &ref, copies) == ""
+		w.whole = w.whole && c.untrue(ctx, &ref, copies, err) == ""
 	})
 	if ctx.Err() != nil {
 		return w, context.Cause(ctx)
@@ -122,18 +156,28 @@ func (c *checker) walk(ctx context.Context, s *Snapshot, p *Part, visited map[cr
 	if !w.whole {
 		// Pages of a damaged tree are looked at again for the other snapshots that
 		// share them, since each is to be named.
-		for _, id := range fresh {
-			delete(visited, id)
+		for _, n := range fresh {
+			c.visited.unset(int(n))
 		}
 	}
 	return w, nil
 }
 
+// pageNumber is the number of a page in visited, by the first of its copies.
+func (c *checker) pageNumber(ctx context.Context, copies []spot) (int, bool) {
+	if len(copies) == 0 {
+		return 0, false
+	}
+	e, err := c.rd.pack(ctx, copies[0].pack)
+	if err != nil {
+		return 0, false
+	}
+	defer c.rd.packs.release(e)
+	return c.tables[kindTree-1].number(copies[0], e.val.trailer)
+}
+
 // name lists the files of a part that a missing page or chunk reaches.
 func (c *checker) name(ctx context.Context, w walked) error {
-	if w.root == nil {
-		return nil
-	}
 	before := len(c.report.DamagedFiles)
 	add := func(path []byte, text string) {
 		c.mu.Lock()
@@ -203,7 +247,8 @@ func (c *checker) content(ctx context.Context, content *Content) string {
 		if !ok {
 			return ""
 		}
-		if why := c.untrue(ctx, &ref, c.copies(ctx, kindData, &ref.ID)); why != "" {
+		copies, err := c.copies(ctx, kindData, &ref.ID)
+		if why := c.untrue(ctx, &ref, copies, err); why != "" {
 			return why
 		}
 	}

@@ -52,7 +52,7 @@ func manyChunks(t testing.TB, n int) *store.Mem {
 				named = append(named, b.chunks...)
 			}
 			if i%4 == 1 && len(before) > 0 {
-				b.codec, b.depth, b.payload = codecDelta, 1, zeros[:100]
+				b.codec, b.depth, b.payload, b.reach = codecDelta, 1, zeros[:100], 9*b.reach
 				for range 8 {
 					b.dict = append(b.dict, before[rng.IntN(len(before))][rng.IntN(inBlock)].ID)
 				}

@@ -221,7 +221,7 @@ func readPack(file openPackFile, key crypto.Key, repo crypto.RepoID, maxSize int
 	}
 	var aadBuf [aadSize]byte
 	aad := appendAAD(aadBuf[:0], &p.header, partTrailer, codecStored, 0, n-crypto.Overhead, n)
-	plain, err := p.sealer.Open(make([]byte, 0, n-crypto.Overhead), sealed, aad, partTrailer, 0)
+	plain, err := p.sealer.Open(sealed[:0], sealed, aad, partTrailer, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%w: trailer: %v", ErrDamaged, err)
 	}

@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -196,9 +197,11 @@ func (t *trailer) confirm(s *spot, id *crypto.ID) (ok bool, depth uint8) {
 	}
 	r := &t.blocks[s.block]
 	if s.chunk == anyChunk {
-		for c := range r.chunks {
-			if got, _ := t.chunk(r.chunkAt + uint32(c)); got == *id {
-				s.chunk = c
+		first := binary.LittleEndian.Uint64(id[:])
+		recs := t.chunks[int(r.chunkAt)*chunkRecSize:][:int(r.chunks)*chunkRecSize]
+		for c := 0; len(recs) > 0; c, recs = c+1, recs[chunkRecSize:] {
+			if binary.LittleEndian.Uint64(recs) == first && crypto.ID(recs[:idSize]) == *id {
+				s.chunk = uint16(c)
 				return true, r.depth
 			}
 		}
