@@ -17,7 +17,7 @@ func heapOfCheck(t testing.TB, st store.Store, o CheckOptions) int64 {
 	// With small caches what is left depends on the number of chunks.
 	r.bounds = memoryBounds{packs: 1 << 18, read: 1 << 16, leanedOn: 1 << 17, trees: 1 << 16, files: 1}
 	began := processor()
-	grown := w.peakHeap(max(1, len(r.catalog.all(0))/5), func() {
+	grown := w.peakHeap(max(1, len(r.catalog.all(0))/3), func() {
 		rep, err := r.Check(t.Context(), o, new(CheckProgress))
 		if err != nil {
 			t.Fatal(err)
