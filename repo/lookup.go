@@ -329,15 +329,3 @@ func (r *Repo) enterPack(p *packResult) {
 	}
 	t.mu.Unlock()
 }
-
-// present tells whether the table of a kind, which must be loaded, has a pack
-// for a chunk that is in the store. It goes by eight bytes of the id.
-func (r *Repo) present(kind packKind, id *crypto.ID) bool {
-	var buf [4]spot
-	for _, s := range r.tables[kind-1].places.candidates(id, buf[:0]) {
-		if _, ok := r.catalog.alive(s.pack); ok {
-			return true
-		}
-	}
-	return false
-}
