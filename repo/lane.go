@@ -12,6 +12,11 @@ import (
 // longer to encode with than they save.
 const dictionaryTarget = 320 << 10
 
+// apartFrom: a delta block of that size takes no chunk that leans on nothing the block leans on. Chunks changed here and
+// there in a file would else come to lie in one block, and a restore, which goes through the file, would decode it and all
+// it leads to for each of the places, as the cache can not keep all of them until the next.
+const apartFrom = 32 << 10
+
 // Lane turns the chunks of one stream into blocks. A lane belongs to one
 // goroutine, which spends its own time on hashing, compressing and sealing,
 // so a backup uses as many cores as it has lanes. Flush before
@@ -141,8 +146,9 @@ func (l *Lane) putPlain(ctx context.Context, chunk []byte, ref Ref) error {
 }
 
 func (l *Lane) putDelta(ctx context.Context, chunk []byte, ref Ref, like []Ref, g *Guess) error {
-	more := l.delta.missing(like)
-	if len(l.delta.chunks) > 0 && (!l.delta.fits(chunk) || l.delta.size+more > dictionaryTarget) {
+	more, all := l.delta.missing(like)
+	apart := more == all && len(l.delta.buf) >= apartFrom
+	if len(l.delta.chunks) > 0 && (apart || !l.delta.fits(chunk) || l.delta.size+more > dictionaryTarget) {
 		if err := l.flushDelta(ctx); err != nil {
 			return err
 		}
@@ -174,13 +180,15 @@ func (b *openBlock) has(id crypto.ID) bool {
 	return false
 }
 
-func (b *openBlock) missing(like []Ref) (bytes int) {
+// missing returns how many bytes of like the dictionary has not yet, and how many there are.
+func (b *openBlock) missing(like []Ref) (bytes, all int) {
 	for _, r := range like {
+		all += int(r.Len)
 		if !b.has(r.ID) {
 			bytes += int(r.Len)
 		}
 	}
-	return bytes
+	return bytes, all
 }
 
 // Flush writes the blocks that are still open. The lane can go on afterwards.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/generalbots/backupd/crypto"
 	"github.com/generalbots/backupd/internal/pace"
@@ -27,6 +28,8 @@ type Reader struct {
 	files  *cache[uint32, store.Object] // those of packs that are open
 	blocks *cache[blockKey, *block]
 	bare   bool // it has no other look-ups than tree and data
+
+	decoded atomic.Int64 // see Decoded
 
 	wholeMu sync.Mutex // guards isWhole
 	isWhole map[blockKey]wholeness
@@ -295,9 +298,15 @@ func (rd *Reader) decode(ctx context.Context, key blockKey, req *request) (*cach
 			rd.buffers.Put(b.buffer)
 			return nil, 0, fmt.Errorf("pack %s block %d: %w", p.trailer.header.pack, key.block, err)
 		}
+		rd.decoded.Add(int64(rec.plain))
 		return b, int64(cap(*b.buffer)), nil
 	})
 }
+
+// Decoded is how many bytes of plaintext this reader has decoded so far: blocks that others lean on, trees and what was
+// decoded more than once included. What is stored as it is does not count. It says what versions of a file that lean on
+// each other cost to read.
+func (rd *Reader) Decoded() int64 { return rd.decoded.Load() }
 
 // dictionary puts the raw dictionary of a delta block together. Its blocks
 // stay held by req, so that one request decodes each at most once.
