@@ -83,6 +83,42 @@ func TestRun_DecodesLittleForALateVersion(t *testing.T) {
 	}
 }
 
+// Small files that change here and there lean on blocks all over the tree. More than four bytes were decoded for each
+// when they came to lie in one block.
+func TestRun_DecodesLittleForATreeWhereFilesChangeHereAndThere(t *testing.T) {
+	rng := rand.New(rand.NewPCG(15, 4))
+	f := newRepo(t)
+	from := scratch(t)
+	files := make([]dumpOf, 1200)
+	var first, last *repo.Manifest
+	for n := range 6 {
+		for i := range files {
+			if n == 0 {
+				files[i] = make(dumpOf, 20+rng.IntN(160))
+				for k := range files[i] {
+					files[i].rewrite(rng, k)
+				}
+			} else if rng.IntN(14) > 0 {
+				continue
+			}
+			files[i].rewrite(rng, rng.IntN(len(files[i])))
+			name := filepath.Join(from, fmt.Sprint(i/30), fmt.Sprint(i))
+			must(t, os.MkdirAll(filepath.Dir(name), 0o700))
+			must(t, os.WriteFile(name, bytes.Join(files[i], nil), 0o600))
+		}
+		last = f.version(t, from)
+		if n == 0 {
+			first = last
+		}
+	}
+	if got := f.decoded(t, first, nil); got > 1.3 {
+		t.Errorf("the first version: %.2f bytes decoded for each", got)
+	}
+	if got := f.decoded(t, last, nil); got > 2.2 || got < 1.1 {
+		t.Errorf("the last version: %.2f bytes decoded for each, want 2.2 at most, and more than for what leans on nothing", got)
+	}
+}
+
 // version backs up a directory on the base of the last version of it.
 func (f *fixture) version(t *testing.T, dir string) *repo.Manifest {
 	t.Helper()
