@@ -12,9 +12,10 @@ import (
 // longer to encode with than they save.
 const dictionaryTarget = 320 << 10
 
-// apartFrom: a delta block of that size takes no chunk that leans on nothing the block leans on. Chunks changed here and
-// there in a file would else come to lie in one block, and a restore, which goes through the file, would decode it and all
-// it leads to for each of the places, as the cache can not keep all of them until the next.
+// apartFrom: a delta block of that size takes no chunk that leans on nothing the block leans on, and a plain one none of an
+// old file that stands behind a known chunk. Chunks changed here and there in a file would else come to lie in one block,
+// and a restore, which goes through the file, would decode it and all it leads to for each of the places, as the cache can
+// not keep all of them until the next.
 const apartFrom = 32 << 10
 
 // Lane turns the chunks of one stream into blocks. A lane belongs to one
@@ -29,6 +30,7 @@ type Lane struct {
 	plain openBlock
 	delta openBlock
 	dict  []byte
+	gap   bool // what was put last is stored elsewhere
 }
 
 // Identifier names chunks as one repository does. One goroutine at a time.
@@ -83,15 +85,25 @@ func (l *Lane) PutGuess(ctx context.Context, chunk []byte, ref Ref, like []Ref, 
 	}
 	known, err := l.w.known(ctx, l.kind, &ref.ID)
 	if err != nil || known {
+		l.gap = true
 		return false, l.w.check(err)
 	}
 	if len(like) > 0 {
 		err = l.putDelta(ctx, chunk, ref, like, g)
 	} else {
-		err = l.putPlain(ctx, chunk, ref)
+		if l.gap && g != nil && len(l.plain.buf) >= apartFrom {
+			err = l.flushPlain(ctx, &l.plain)
+		}
+		if err == nil {
+			err = l.putPlain(ctx, chunk, ref)
+		}
 	}
+	l.gap = false
 	return true, l.w.check(err)
 }
+
+// Gap says that known chunks, which are not put, stand between the last one put and the next.
+func (l *Lane) Gap() { l.gap = true }
 
 func (b *openBlock) fits(chunk []byte) bool {
 	return len(b.buf)+len(chunk) <= BlockSize && len(b.chunks) < MaxChunksPerBlock

@@ -262,10 +262,10 @@ func (wk *worker) segment(s *segment) error {
 		if len(s.of.old.versions) > 0 {
 			of, like = s.like[like:s.upTo[i]], s.upTo[i]
 		}
-		if !s.kept[i] {
-			if err := wk.put(s.data[at:end], s.refs[i], of, s.of.old.guess); err != nil {
-				return err
-			}
+		if s.kept[i] {
+			wk.lane.Gap()
+		} else if err := wk.put(s.data[at:end], s.refs[i], of, s.of.old.guess); err != nil {
+			return err
 		}
 		at = end
 	}
