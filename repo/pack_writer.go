@@ -43,11 +43,12 @@ type packStream struct {
 	pace     *pace.Pace
 	publish  func(ctx context.Context, p *packResult) error // records a durable pack
 	slots    chan struct{}                                  // bounds packs being published
-	buffers  sync.Pool
-	failed   func(error) // told once of the first failure
+	buffers  chan []byte                                    // for sealed parts, to be used again
+	tables   chan packTable                                 // of a pack that is done, to be used again
+	failed   func(error)                                    // told once of the first failure
 	finished sync.WaitGroup
 
-	mu  sync.Mutex // guards cur and its tables
+	mu  sync.Mutex // guards cur and its table
 	cur *openPack
 }
 
@@ -67,14 +68,27 @@ type openPack struct {
 	sealer *crypto.PackSealer
 	header [headerSize]byte
 	used   int64
-	blocks []blockRec
-	dicts  []byte
-	chunks []byte
+	packTable
 
 	inflight sync.WaitGroup // blocks reserved and not yet written
 	mu       sync.Mutex     // guards err
 	err      error
 }
+
+// packTable is what the trailer of a pack will say.
+type packTable struct {
+	blocks []blockRec
+	dicts  []byte
+	chunks []byte
+}
+
+// What is kept to be used again, so that it is not made anew for each pack or
+// after each collection of garbage: buffers for sealed parts, of which there are
+// more when there are more lanes, and the table of one pack that is done.
+const (
+	sealedSpare = 4
+	tablesSpare = 1
+)
 
 // publishing is how many packs of one kind may be on their way to the disk
 // while another one fills.
@@ -177,15 +191,24 @@ func (p *openPack) fail(err error) {
 // write seals one part and puts it at its offset. Each (part, ordinal) of a
 // pack passes here once; the caller hands the ordinals out.
 func (s *packStream) write(p *openPack, part byte, c codec, ordinal uint32, plain []byte, offset int64) error {
-	buf, _ := s.buffers.Get().(*[]byte)
-	if buf == nil {
-		buf = new([]byte)
+	var buf []byte
+	select {
+	case buf = <-s.buffers:
+	default:
 	}
 	var aadBuf [aadSize]byte
 	aad := appendAAD(aadBuf[:0], &p.header, part, c, ordinal, len(plain), len(plain)+crypto.Overhead)
-	*buf = p.sealer.Seal((*buf)[:0], plain, aad, part, ordinal)
-	_, err := p.obj.WriteAt(*buf, offset)
-	s.buffers.Put(buf)
+	if n := len(plain) + crypto.Overhead; cap(buf) < n {
+		buf = make([]byte, 0, max(n, BlockSize/2))
+	}
+	buf = p.sealer.Seal(buf[:0], plain, aad, part, ordinal)
+	_, err := p.obj.WriteAt(buf, offset)
+	if cap(buf) <= 2*BlockSize {
+		select {
+		case s.buffers <- buf:
+		default:
+		}
+	}
 	return err
 }
 
@@ -205,6 +228,10 @@ func (s *packStream) open(ctx context.Context) (*openPack, error) {
 	}
 	h := packHeader{kind: s.kind, epoch: s.epoch, repo: s.repo, pack: id, writer: s.writer}
 	p := &openPack{id: id, obj: obj, sealer: crypto.NewPackSealer(s.key, id), header: h.encode(), used: headerSize}
+	select {
+	case p.packTable = <-s.tables:
+	default:
+	}
 	if _, err := obj.WriteAt(p.header[:], 0); err != nil {
 		obj.Abort()
 		return nil, err
@@ -256,6 +283,11 @@ func (s *packStream) finish(ctx context.Context, p *openPack, full bool) error {
 		return err
 	}
 	plain := encodeTrailer(p.blocks, p.dicts, p.chunks)
+	select {
+	case s.tables <- packTable{p.blocks[:0], p.dicts[:0], p.chunks[:0]}:
+	default:
+	}
+	p.packTable = packTable{}
 	at := size - end
 	if err := s.write(p, partTrailer, codecStored, 0, plain, at); err != nil {
 		return err

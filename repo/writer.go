@@ -94,7 +94,7 @@ func (r *Repo) newStream(ctx context.Context, kind packKind) *packStream {
 	return &packStream{
 		ctx: ctx, kind: kind, epoch: r.config.KeyEpoch, repo: r.id, writer: r.writer,
 		key: r.keys.pack, size: int64(r.config.PackSize), store: r.store,
-		slots: make(chan struct{}, publishing), pace: pace.Of(ctx),
+		slots: make(chan struct{}, publishing), buffers: make(chan []byte, sealedSpare), tables: make(chan packTable, tablesSpare), pace: pace.Of(ctx),
 	}
 }
 

@@ -93,8 +93,8 @@ func (p *program) limitMemory(memory int64) {
 	debug.FreeOSMemory()
 	switch {
 	case memory > 0:
-		debug.SetMemoryLimit(memory - besideHeap)
+		holdMemory(memory - besideHeap)
 	case p.env("GOMEMLIMIT") == "":
-		debug.SetMemoryLimit(softMemory)
+		holdMemory(softMemory)
 	}
 }

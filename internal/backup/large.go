@@ -101,8 +101,8 @@ func (x *run) readLarge(l *largeRead, it *item) error {
 // cutLarge cuts the file while readAhead reads on: neither of the two is as
 // fast as the workers are together, so one after the other would hold them up.
 func (x *run) cutLarge(l *largeRead, it *item, f source.File) error {
-	st, err := newStream(f, f.Opened())
-	if err != nil {
+	st := new(stream)
+	if err := st.open(f, f.Opened()); err != nil {
 		return &sourceError{err}
 	}
 	l.old = x.references(it)

@@ -65,9 +65,9 @@ type Report struct {
 }
 
 const (
-	batchEntries  = 256     // entries of a batch at most
+	batchEntries  = 128     // entries of a batch at most; each takes half a KiB
 	batchBytes    = 1 << 20 // bytes to read of a batch, about
-	batchQueue    = 32      // batches under way
+	batchQueue    = 24      // batches under way
 	largeFile     = 4 << 20 // from here on a file has a reader of its own
 	largeFiles    = 2       // large files under way at once
 	segmentBytes  = 1 << 20 // of a large file that go to a worker at once
@@ -85,7 +85,7 @@ type session struct {
 	prog    *Progress
 	w       *repo.Writer // nil in a dry run
 	started time.Time
-	free    sync.Pool // *batch
+	free    spare[*batch]
 	notes   []string
 
 	mu       sync.Mutex // guards the two below
@@ -153,7 +153,7 @@ func Run(ctx context.Context, r *repo.Repo, parts []Part, o Options, p *Progress
 		}
 		o.ID = id
 	}
-	s := &session{repo: r, opts: o, prog: p, started: time.Now()}
+	s := &session{repo: r, opts: o, prog: p, started: time.Now(), free: spare[*batch]{most: batchQueue}}
 	if !o.DryRun {
 		w, err := r.NewWriter(ctx, repo.WriterOptions{Level: o.Level})
 		if err != nil {

@@ -135,18 +135,17 @@ func (x *run) scan(senders *sync.WaitGroup) error {
 }
 
 func (x *run) newBatch() *batch {
-	b, _ := x.free.Get().(*batch)
-	if b == nil {
-		b = &batch{items: make([]item, 0, batchEntries)}
+	if b, ok := x.free.get(); ok {
+		return b
 	}
-	return b
+	return &batch{items: make([]item, 0, batchEntries)}
 }
 
 // recycle takes a batch back from the builder.
 func (x *run) recycle(b *batch) {
 	clear(b.items)
 	b.items, b.bytes, b.work, b.done = b.items[:0], 0, false, nil
-	x.free.Put(b)
+	x.free.put(b)
 }
 
 // flush hands the current batch on: to the builder's queue first, so that its

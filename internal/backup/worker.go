@@ -12,9 +12,12 @@ import (
 )
 
 // readBuffer is what a worker reads into, or twice the largest chunk if that
-// is more. readAttempts is how often a file is read that changes meanwhile.
+// is more, and smallBuffer what takes a file that is smaller and finds no room
+// in the block being filled. readAttempts is how often a file is read that
+// changes meanwhile.
 const (
 	readBuffer   = 2 << 20
+	smallBuffer  = repo.BlockSize
 	readAttempts = 2
 )
 
@@ -59,8 +62,9 @@ func (x *run) worker() error {
 type worker struct {
 	*run
 	lane *repo.Lane
-	buf  []byte
+	buf  []byte     // of smallBuffer as long as no larger file came
 	was  repo.Entry // of kept
+	st   stream     // of the file being read
 }
 
 // item examines what the scan did not find unchanged.
@@ -215,8 +219,8 @@ func (x *run) describe(it *item, f source.File) {
 // read cuts a file and puts its chunks. For a sparse file only the ranges
 // that hold data are read; they are cut as one stream.
 func (wk *worker) read(it *item, f source.File) error {
-	st, err := newStream(f, f.Opened())
-	if err != nil {
+	st := &wk.st
+	if err := st.open(f, f.Opened()); err != nil {
 		return &sourceError{err}
 	}
 	buf := wk.buffer(st)
@@ -283,9 +287,17 @@ func (wk *worker) buffer(st *stream) []byte {
 		if room := wk.lane.Room(int(st.left) + 1); room != nil {
 			return room
 		}
+		if st.left < smallBuffer {
+			return wk.atLeast(smallBuffer)
+		}
 	}
-	if wk.buf == nil {
-		wk.buf = make([]byte, max(readBuffer, 2*wk.maxChunk))
+	return wk.atLeast(max(readBuffer, 2*wk.maxChunk))
+}
+
+// atLeast returns the worker's own buffer, which is made when it is needed.
+func (wk *worker) atLeast(n int) []byte {
+	if len(wk.buf) < n {
+		wk.buf = make([]byte, n)
 	}
 	return wk.buf
 }
@@ -310,14 +322,15 @@ type stream struct {
 	done    int64 // bytes of it
 }
 
-func newStream(f source.File, opened source.Entry) (*stream, error) {
-	s := &stream{f: f, left: opened.Size, total: opened.Size}
+// open begins to read a file that was just opened.
+func (s *stream) open(f source.File, opened source.Entry) error {
+	*s = stream{f: f, left: opened.Size, total: opened.Size}
 	if opened.Blocks*512 >= opened.Size {
-		return s, nil
+		return nil
 	}
 	data, sparse, err := f.Extents()
 	if err != nil || !sparse || len(data) > repo.MaxExtents {
-		return s, err
+		return err
 	}
 	s.sparse = true
 	for _, x := range data {
@@ -331,7 +344,7 @@ func newStream(f source.File, opened source.Entry) (*stream, error) {
 		}
 		s.extents = append(s.extents, repo.Extent(x))
 	}
-	return s, nil
+	return nil
 }
 
 // fill reads until p is full or the stream ends with io.EOF.
