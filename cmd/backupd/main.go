@@ -30,7 +30,8 @@ const (
 	// gcPercent and softMemory, in bytes, trade memory against time. The engine's buffers are pooled, so the collector has
 	// little to do whatever stands here: over 48,716 files of 517 MB, a percentage of 50, 100 and 200 gave a peak of
 	// anonymous memory of 70, 78 and 87 MB for a backup and of 64, 84 and 84 MB for a restore, with the same processor
-	// time within 3 %. The limit is where the collector begins to work harder, some way below the 128 MB promised.
+	// time within 3 %. The limit is where the collector begins to work harder, some way below the 128 MB promised; see
+	// ceiling for where it is before.
 	gcPercent  = 50
 	softMemory = 96 << 20
 )
