@@ -50,9 +50,12 @@ func shell(dir, script string, args ...string) command {
 	return command{argv: append([]string{"sh", "-c", "set -e; " + script, "sh"}, args...), dir: dir}
 }
 
-// sampleEvery is how often memory is looked at. Reading the status of a handful of processes takes
-// some fifty microseconds, which two cores do not notice.
-const sampleEvery = 5 * time.Millisecond
+// sampleEvery is how often memory is looked at, familyEvery how many such looks there are for one at who
+// the children are, which is dearer, and seldom changes. A program that keeps all cores busy loses them to both.
+const (
+	sampleEvery = 10 * time.Millisecond
+	familyEvery = 16
+)
 
 // measure runs a command to its end.
 func (c command) measure(ctx context.Context) (cost, string, error) {
@@ -107,15 +110,17 @@ func watch(pid int, delays bool, done <-chan struct{}) (seen cost) {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
 	family := []int{pid}
+	open := statm{}
+	defer open.close()
 	s := schedule{threads: map[string][2]time.Duration{}}
 	before := time.Now()
 	for i := 0; ; i++ {
-		if i%8 == 0 || delays { // finding children is dearer than reading their memory, and programs seldom have new ones
+		if i < familyEvery || i%familyEvery == 0 || delays {
 			family = descendants(pid)
 		}
 		sum := int64(0)
 		for _, p := range family {
-			sum += anonymous(p)
+			sum += open.anonymous(p)
 		}
 		seen.anon = max(seen.anon, sum)
 		if delays {
@@ -154,22 +159,37 @@ func descendants(pid int) []int {
 	return family
 }
 
-// anonymous is the RssAnon of one process in bytes, 0 when it has ended.
-func anonymous(pid int) int64 {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
-	if err != nil {
-		return 0
-	}
-	_, rest, ok := bytes.Cut(text, []byte("RssAnon:"))
+// statm has the files that tell of processes' memory, which stay open: they are read often.
+type statm map[int]*os.File
+
+// anonymous is what a process has resident without the pages of files, in bytes; 0 when it has ended.
+func (s statm) anonymous(pid int) int64 {
+	f, ok := s[pid]
 	if !ok {
+		var err error
+		if f, err = os.Open("/proc/" + strconv.Itoa(pid) + "/statm"); err != nil {
+			return 0
+		}
+		s[pid] = f
+	}
+	var line [128]byte
+	n, _ := f.ReadAt(line[:], 0)
+	fields := bytes.Fields(line[:n])
+	if len(fields) < 3 {
 		return 0
 	}
-	fields := bytes.Fields(rest)
-	kib, err := strconv.ParseInt(string(fields[0]), 10, 64)
-	if err != nil {
+	resident, err1 := strconv.ParseInt(string(fields[1]), 10, 64)
+	shared, err2 := strconv.ParseInt(string(fields[2]), 10, 64)
+	if err1 != nil || err2 != nil {
 		return 0
 	}
-	return kib << 10
+	return (resident - shared) * int64(os.Getpagesize())
+}
+
+func (s statm) close() {
+	for _, f := range s {
+		f.Close()
+	}
 }
 
 // median of some costs, each of its parts by itself; memory is the greatest seen.

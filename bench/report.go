@@ -115,7 +115,7 @@ func (b *bench) report(machine string) string {
 	for _, row := range b.o.left {
 		fmt.Fprintf(&w, "* not measured: %s\n", row)
 	}
-	fmt.Fprintf(&w, "* Tools in turn, as often as stands below under *All figures*; opened with a key file or password file; memory is RssAnon of all processes of a command, sampled every %v.\n", sampleEvery)
+	fmt.Fprintf(&w, "* Tools in turn, as often as stands below under *All figures*; opened with a key file or password file; memory is what all processes of a command have resident but for the pages of files, sampled every %v.\n", sampleEvery)
 
 	w.WriteString(b.tabulate(slices.DeleteFunc(b.lines(), func(l line) bool { return !b.o.rows[l.row] })))
 	for _, s := range b.o.settings() {
