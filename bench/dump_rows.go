@@ -90,15 +90,20 @@ func (b *bench) measureDump(ctx context.Context, source daily, row, what, file s
 			return err
 		}
 	}
-	// Each restores the last version to compare, then the first: the file at its path is then the first one.
-	if err := b.restoreDump(ctx, row+" last back", name, last); err != nil {
-		return err
-	}
-	if err := os.Rename(name+".first", name); err != nil {
-		return err
-	}
-	if err := b.restoreDump(ctx, row+" first back", name, first); err != nil {
-		return err
+	// In turn, as they are compared: each restores a version while the file at its path is that one.
+	for run := range b.o.runs {
+		if err := b.restoreDump(ctx, row+" last back", name, last, run == 0); err != nil {
+			return err
+		}
+		if err := swap(name, name+".first"); err != nil {
+			return err
+		}
+		if err := b.restoreDump(ctx, row+" first back", name, first, run == 0); err != nil {
+			return err
+		}
+		if err := swap(name, name+".first"); err != nil {
+			return err
+		}
 	}
 	if row == dumpYear {
 		return b.restoreSampled(ctx, row, name, samples)
@@ -106,15 +111,18 @@ func (b *bench) measureDump(ctx context.Context, source daily, row, what, file s
 	return nil
 }
 
-func (b *bench) restoreDump(ctx context.Context, row, name string, ids map[string]string) error {
-	for run := range b.o.runs {
-		for _, t := range b.tools {
-			if err := b.restore(ctx, t, row, ids[t.name], name, run == 0); err != nil {
-				return fmt.Errorf("%s: %w", t.name, err)
-			}
+func (b *bench) restoreDump(ctx context.Context, row, name string, ids map[string]string, verify bool) error {
+	for _, t := range b.tools {
+		if err := b.restore(ctx, t, row, ids[t.name], name, verify); err != nil {
+			return fmt.Errorf("%s: %w", t.name, err)
 		}
 	}
 	return nil
+}
+
+// swap has two files change places.
+func swap(a, b string) error {
+	return errors.Join(os.Rename(a, a+".swap"), os.Rename(b, a), os.Rename(a+".swap", b))
 }
 
 // grown is by how much a tool's repository grew on a day and what the day's backup took.

@@ -96,7 +96,10 @@ func (b *bench) dumpLines(row string) []line {
 		stored.goal = "≤ 0.10 × the best peer"
 	}
 	lastBack, firstBack := b.wall(row+" last back"), b.wall(row+" first back")
-	back := line{row: row, what: "restore of its last", floor: "its first: " + text(firstBack, "backupd"), value: lastBack, base: func(who string) float64 { return value(firstBack, who) }, target: 2}
+	back := line{row: row, what: "restore of its last", floor: "its first: " + text(firstBack, "backupd"), value: lastBack, base: func(who string) float64 { return value(firstBack, who) }, target: 2,
+		ratio: func(who string) float64 {
+			return inPairs(b.results[who][row+" last back"], b.results[who][row+" first back"])
+		}}
 	memory := b.memory(row, "dump", row+" first", row+" a day", row+" last back", row+" first back", row+" sampled back")
 	if row == dumpYear { // it becomes twice as large, and its last restore is compared by the megabyte
 		return append([]line{stored, memory}, b.yearLines()...)

@@ -50,18 +50,22 @@ type line struct {
 // paired is the median of the ratios of each run to the floor in the same run, as a machine is not equally fast all day.
 func (b *bench) paired(key, floorKey string) func(string) float64 {
 	return func(who string) float64 {
-		f, floor := b.results[who][b.at.row(key)], b.results["floor"][b.at.row(floorKey)]
-		if f == nil || floor == nil || len(f.costs) == 0 || len(f.costs) > len(floor.costs) {
-			return 0
-		}
-		ratios := make([]float64, len(f.costs))
-		for i := range ratios {
-			ratios[i] = f.costs[i].wall.Seconds() / floor.costs[i].wall.Seconds()
-		}
-		slices.Sort(ratios)
-		n := len(ratios)
-		return (ratios[n/2] + ratios[(n-1)/2]) / 2
+		return inPairs(b.results[who][b.at.row(key)], b.results["floor"][b.at.row(floorKey)])
 	}
+}
+
+// inPairs is the median of the ratios of each run of one thing to the same run of another, 0 when there are not as many.
+func inPairs(f, base *figure) float64 {
+	if f == nil || base == nil || len(f.costs) == 0 || len(f.costs) > len(base.costs) {
+		return 0
+	}
+	ratios := make([]float64, len(f.costs))
+	for i := range ratios {
+		ratios[i] = f.costs[i].wall.Seconds() / base.costs[i].wall.Seconds()
+	}
+	slices.Sort(ratios)
+	n := len(ratios)
+	return (ratios[n/2] + ratios[(n-1)/2]) / 2
 }
 
 // wall makes the value function of a measured time.
