@@ -37,8 +37,8 @@ func WindowOf(refs []repo.Ref, window int) *Reference {
 type Following = following
 
 // Follow goes along a list.
-func Follow(ids repo.Identifier, refs []repo.Ref) *Following {
-	return newFollowing(ids, func() (r repo.Ref, ok bool) {
+func Follow(ids repo.Identifier, most int, refs []repo.Ref) *Following {
+	return newFollowing(ids, most, func() (r repo.Ref, ok bool) {
 		if len(refs) == 0 {
 			return r, false
 		}

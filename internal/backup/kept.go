@@ -39,6 +39,7 @@ func (x *run) keeps(it *item, was *repo.Entry) bool {
 // next place where both have a boundary; what moved does not meet.
 type following struct {
 	ids  repo.Identifier
+	most int // bytes of a chunk: no more are waited for, whatever a list says
 	next func() (repo.Ref, bool)
 	off  int64    // where in the base ref begins
 	ref  repo.Ref // Len is 0 at the end
@@ -61,14 +62,14 @@ func (x *run) follow(it *item) *following {
 		return nil
 	}
 	cr := x.repo.Reader().Content(&e.Content)
-	return newFollowing(x.w.Identifier(), func() (repo.Ref, bool) {
+	return newFollowing(x.w.Identifier(), x.maxChunk, func() (repo.Ref, bool) {
 		ref, ok, err := cr.Next(x.ctx)
 		return ref, ok && err == nil
 	})
 }
 
-func newFollowing(ids repo.Identifier, next func() (repo.Ref, bool)) *following {
-	f := &following{ids: ids, next: next}
+func newFollowing(ids repo.Identifier, most int, next func() (repo.Ref, bool)) *following {
+	f := &following{ids: ids, most: most, next: next}
 	f.then = f.read()
 	f.step()
 	return f
@@ -106,7 +107,7 @@ func (f *following) at(off int64, data []byte, eof bool) (ref repo.Ref, same, mo
 		return ref, false, false
 	}
 	if n > len(data) {
-		return ref, false, !eof
+		return ref, false, !eof && n <= f.most
 	}
 	if f.then.Len == 0 && (!eof || n < len(data)) {
 		return ref, false, false

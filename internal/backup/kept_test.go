@@ -106,7 +106,7 @@ func TestFollowing_LooksAtWhatMayStandAndCutsTheRest(t *testing.T) {
 		"another file": {random(44, len(old)), 0, 0, 20},
 		"shifted":      {old[1:], 0, 0, 20},
 	} {
-		f := backup.Follow(ids, base)
+		f := backup.Follow(ids, profile.Chunker.Max, base)
 		taken, vain, off := 0, 0, 0
 		for off < len(c.data) {
 			ref, same, more := f.At(int64(off), c.data[off:], true)
@@ -126,6 +126,18 @@ func TestFollowing_LooksAtWhatMayStandAndCutsTheRest(t *testing.T) {
 		}
 		if taken < c.least || taken > c.most || vain > c.hashedInVain {
 			t.Errorf("%s: of %d chunks %d were kept, want %d to %d; %d were hashed in vain, want at most %d", name, len(base), taken, c.least, c.most, vain, c.hashedInVain)
+		}
+	}
+}
+
+// A list that says a chunk is longer than one can be makes nobody wait for its bytes: there is room for one chunk.
+func TestFollowing_WaitsForNoMoreThanAChunk(t *testing.T) {
+	const most = 1000
+	data := make([]byte, most/2)
+	for length, want := range map[uint32]bool{most: true, most + 1: false} {
+		f := backup.Follow(repo.Identifier{}, most, []repo.Ref{{Len: length}})
+		if _, same, more := f.At(0, data, false); same || more != want {
+			t.Errorf("a chunk of %d bytes, at most %d: more data wanted is %v, want %v", length, most, more, want)
 		}
 	}
 }
