@@ -11,6 +11,8 @@ import (
 	"github.com/generalbots/backupd/repo"
 )
 
+// Each repository cuts by a key of its own, and how soon an insertion is found
+// out hangs on the cuts: the limits leave room for an unlucky key.
 func TestRun_StoresLittleMoreThanTheChangedRows(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	dump := rows(rng, 20<<20)
@@ -31,16 +33,16 @@ func TestRun_StoresLittleMoreThanTheChangedRows(t *testing.T) {
 	if got := store(dump); got > first/20 {
 		t.Errorf("1 %% of the rows rewritten: got %d bytes, the first version took %d", got, first)
 	}
-	if got := store(rewrite(dump, rng, 0.16)); got > first/4 {
+	if got := store(rewrite(dump, rng, 0.16)); got > first*2/5 {
 		t.Errorf("16 %% of the rows rewritten: got %d bytes, the first version took %d", got, first)
 	}
 	dump = append(rows(rng, 300_000), dump...)
-	if got := store(dump); got > first/20 {
+	if got := store(dump); got > first/8 {
 		t.Errorf("rows inserted at the front: got %d bytes, the first version took %d", got, first)
 	}
 	// Both at once: the drift is not told by unchanged chunks alone.
 	dump = append(rows(rng, 100_000), rewrite(dump, rng, 0.01)...)
-	if got := store(dump); got > first/10 {
+	if got := store(dump); got > first/5 {
 		t.Errorf("1 %% rewritten behind an insertion: got %d bytes, the first version took %d", got, first)
 	}
 	if got := store(rows(rand.New(rand.NewPCG(2, 2)), len(dump))); got > first*21/20*int64(len(dump))/(20<<20) {

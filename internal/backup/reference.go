@@ -20,9 +20,10 @@ import (
 // near those of an old one, and whose length is nearly the same, is that chunk
 // edited. How near depends on how long the place was not seen: in sixteen days
 // of edits a chunk in thirty has the length of a neighbour of its like, and
-// each that is taken for it misplaces those that follow. Further away the
-// chunk before must fit too, and where the place is lost, as behind an
-// insertion with no unchanged chunk in it, four in a row.
+// each that is taken for it misplaces those that follow. Where no chunk begins
+// as near as that for certain, as behind an insertion, the lengths of four in a
+// row are looked for all over the old version; only then is one taken that is
+// less near, and further away only where the chunk before fits too.
 type reference struct {
 	refs  []repo.Ref
 	offs  []int64                 // of each chunk, and the end
@@ -36,8 +37,8 @@ type reference struct {
 	depths  []uint8 // of each chunk, once it was asked for
 	depthOf func(crypto.ID) uint8
 
-	last  [3]int64        // lengths of the new chunks before, the latest first
-	byLen map[int64][]int // chunks by length, in steps of lengthStep; made when the place is lost
+	last  [3]int64          // lengths of the new chunks before, the latest first
+	byLen map[int64][]int32 // chunks by length, in steps of lengthStep; made when the place is lost
 }
 
 const (
@@ -55,10 +56,8 @@ const (
 	perChunk   = 1 << 10
 	nearEnough = 48 << 10
 	// lengthStep is how much the lengths of four edited chunks in a row may
-	// differ to find the place again once lostAfter chunks gave none. Four at
-	// random agree about once in 10^8.
+	// differ to find the place again. Four at random agree about once in 10^8.
 	lengthStep = 128
-	lostAfter  = 3
 	// maxCrowd bounds how many chunks of about one length are looked at.
 	maxCrowd = 1 << 10
 )
@@ -231,6 +230,25 @@ func (g *reference) follow(off int64, ref repo.Ref) (at int64, here bool) {
 		}
 		return at, true
 	}
+	best := g.near(i, at, n)
+	if best < 0 || abs(g.offs[best]-at) > certain {
+		if j := g.search(n); j >= 0 {
+			best = j
+		}
+	}
+	if best >= 0 {
+		g.drift = g.offs[best] - off
+		at = g.offs[best]
+		g.lost = 0
+	} else {
+		g.lost++
+	}
+	return at, false
+}
+
+// near looks around chunk i, which begins about where one of length n is
+// expected, for one that has about that length; -1 when there is none.
+func (g *reference) near(i int, at, n int64) int {
 	best, bestDiff := -1, int64(nearEnough)
 	sure := certain + g.lost*perChunk
 	for j := max(0, i-2); j < min(len(g.refs), i+2); j++ {
@@ -245,17 +263,7 @@ func (g *reference) follow(off int64, ref repo.Ref) (at int64, here bool) {
 			best, bestDiff = j, d
 		}
 	}
-	if best < 0 && g.lost >= lostAfter {
-		best = g.search(n)
-	}
-	if best >= 0 {
-		g.drift = g.offs[best] - off
-		at = g.offs[best]
-		g.lost = 0
-	} else {
-		g.lost++
-	}
-	return at, false
+	return best
 }
 
 // around returns the chunks from at for n bytes and a margin on either side.
@@ -290,11 +298,14 @@ func (g *reference) around(at, n int64) []repo.Ref {
 // length n and comes after three that have about the lengths of the last three; -1
 // when there is none, or more than one.
 func (g *reference) search(n int64) int {
+	if len(g.refs) <= len(g.last) || g.last[2] == 0 {
+		return -1
+	}
 	if g.byLen == nil {
-		g.byLen = make(map[int64][]int)
+		g.byLen = make(map[int64][]int32)
 		for j := range g.refs {
 			step := int64(g.refs[j].Len) / lengthStep
-			g.byLen[step] = append(g.byLen[step], j)
+			g.byLen[step] = append(g.byLen[step], int32(j))
 		}
 	}
 	found := -1
@@ -302,7 +313,8 @@ func (g *reference) search(n int64) int {
 		if len(g.byLen[step]) > maxCrowd {
 			return -1 // such as the greatest length there is
 		}
-		for _, j := range g.byLen[step] {
+		for _, at := range g.byLen[step] {
+			j := int(at)
 			if j < 3 || !g.about(j, n) || !g.about(j-1, g.last[0]) || !g.about(j-2, g.last[1]) || !g.about(j-3, g.last[2]) {
 				continue
 			}

@@ -106,6 +106,43 @@ func TestReference_FindsThePlaceAgainByLengthsAlone(t *testing.T) {
 	}
 }
 
+// Lengths crowd above the least one a chunk is cut at, so that after some new
+// chunks one that is near by chance has about the length looked for. Four in a
+// row are believed before that one.
+func TestReference_NewChunksInFrontDoNotHideThePlace(t *testing.T) {
+	const inFront, tries = 20, 1000
+	late := 0
+	for seed := range uint64(tries) {
+		missed := 0
+		rng := rand.New(rand.NewPCG(15, seed))
+		crowded := func() repo.Ref { return chunk(rng, 60<<10+int(rng.ExpFloat64()*12_000)) }
+		var off int64
+		var old []repo.Ref
+		for range 60 {
+			old = append(old, crowded())
+		}
+		g := backup.ReferenceOf(old)
+		for range inFront {
+			now := crowded()
+			g.Like(off, now)
+			off += int64(now.Len)
+		}
+		for _, was := range old[4:] {
+			now := chunk(rng, int(was.Len)+rng.IntN(20)-10)
+			if !has(g.Like(off, now), was.ID) {
+				missed++
+			}
+			off += int64(now.Len)
+		}
+		if missed > 3 {
+			late++
+		}
+	}
+	if late > tries/20 {
+		t.Errorf("of %d versions %d had more than the first three chunks without what they were", tries, late)
+	}
+}
+
 // Of a list that is too long to be in memory there is a window, which moves on as far as the file is read.
 func TestReference_MovesAlongALongList(t *testing.T) {
 	rng := rand.New(rand.NewPCG(13, 14))
