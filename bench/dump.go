@@ -33,6 +33,8 @@ var dumpKinds = []struct {
 	{"dump-postgres", "pg_dump -Fc -Z0 of a PostgreSQL table, 1 % of its rows updated at random a day and vacuumed", "messages.dump", beginPostgres},
 	{dumpYear, "a smaller text dump, 1 % of the rows rewritten at random a day", "messages.sql",
 		func(_ context.Context, o options) (daily, error) { return newDump(o.yearMB, anywhere), nil }},
+	{hotYear, "a smaller text dump, 1 % of the rows rewritten a day, nearly all of them in four hot ranges and among the newest", "messages.sql",
+		func(_ context.Context, o options) (daily, error) { return newDump(o.yearMB, inHotRanges), nil }},
 }
 
 // table is a table of messages in the order of its key. Each day one row in a hundred is rewritten and one in five

@@ -67,7 +67,7 @@ func (b *bench) measureDump(ctx context.Context, source daily, row, what, file s
 				return err
 			}
 		}
-		if row == dumpYear && tells(day, b.o.days) {
+		if isYear(row) && tells(day, b.o.days) {
 			s, err := newSample(day, last, name)
 			if err != nil {
 				return err
@@ -105,7 +105,7 @@ func (b *bench) measureDump(ctx context.Context, source daily, row, what, file s
 			return err
 		}
 	}
-	if row == dumpYear {
+	if isYear(row) {
 		return b.restoreSampled(ctx, row, name, samples)
 	}
 	return nil

@@ -11,8 +11,10 @@ import (
 	"time"
 )
 
-// dumpYear is the row of a smaller dump over a year: whether restores stay as fast and the repository as small.
-const dumpYear = "dump-year"
+// dumpYear and hotYear are the rows of a smaller dump over a year: whether restores stay as fast and the repository as small.
+const dumpYear, hotYear = "dump-year", "dump-year-hot"
+
+func isYear(row string) bool { return row == dumpYear || row == hotYear }
 
 // yearMB and yearDays are what it is without flags.
 const yearMB, yearDays = 30, 365
@@ -20,7 +22,7 @@ const yearMB, yearDays = 30, 365
 // ofKind is the harness for one kind of dump: a year of days has flags of its own, and is for backupd alone unless the
 // peers were asked for.
 func (b *bench) ofKind(row string) *bench {
-	if row != dumpYear {
+	if !isYear(row) {
 		return b
 	}
 	year := *b
@@ -104,9 +106,9 @@ func perMB(costs []cost, bytes int64) float64 {
 }
 
 // yearBack makes the value function of a restore for each megabyte.
-func (b *bench) yearBack(which string) func(string) (float64, string, bool) {
+func (b *bench) yearBack(year, which string) func(string) (float64, string, bool) {
 	return func(who string) (float64, string, bool) {
-		f := b.results[who][b.at.row(dumpYear+which+" back")]
+		f := b.results[who][b.at.row(year+which+" back")]
 		if f == nil || len(f.costs) == 0 || len(f.bytes) == 0 {
 			return 0, "", false
 		}
@@ -116,13 +118,13 @@ func (b *bench) yearBack(which string) func(string) (float64, string, bool) {
 }
 
 // yearLines are those that only a year of dumps has.
-func (b *bench) yearLines() []line {
-	firstBack, firstDay := b.yearBack(" first"), func(who string) float64 {
-		bytes, _, _ := b.grown(who, dumpYear, 0)
+func (b *bench) yearLines(year string) []line {
+	firstBack, firstDay := b.yearBack(year, " first"), func(who string) float64 {
+		bytes, _, _ := b.grown(who, year, 0)
 		return float64(bytes)
 	}
 	perDay := func(who string) (float64, string, bool) {
-		f := b.results[who][dumpYear+" a day"]
+		f := b.results[who][year+" a day"]
 		if f == nil {
 			return 0, "", false
 		}
@@ -133,17 +135,17 @@ func (b *bench) yearLines() []line {
 		mean := all / time.Duration(len(f.costs))
 		return mean.Seconds(), seconds(mean), true
 	}
-	firstBackup := b.wall(dumpYear + " first")
+	firstBackup := b.wall(year + " first")
 	lines := []line{
-		{row: dumpYear, what: "what its days added, to its first", floor: "its first: " + size(int64(firstDay("backupd"))), base: firstDay,
+		{row: year, what: "what its days added, to its first", floor: "its first: " + size(int64(firstDay("backupd"))), base: firstDay,
 			value: func(who string) (float64, string, bool) {
-				all, _, ok := b.stored(dumpYear)(who)
+				all, _, ok := b.stored(year)(who)
 				added := all - firstDay(who)
 				return added, size(int64(added)), ok
 			}},
-		{row: dumpYear, what: "backup of a day, on average", floor: "its first: " + text(firstBackup, "backupd"), value: perDay, base: func(who string) float64 { return value(firstBackup, who) }},
-		{row: dumpYear, what: "restore of its last, for each MB", floor: "its first: " + text(firstBack, "backupd"), value: b.yearBack(" last"), base: func(who string) float64 { return value(firstBack, who) }, target: 2},
-		{row: dumpYear, what: "restore of the worst of some days, for each MB", floor: "its first: " + text(firstBack, "backupd"), value: b.yearBack(" worst"), base: func(who string) float64 { return value(firstBack, who) }, target: 2},
+		{row: year, what: "backup of a day, on average", floor: "its first: " + text(firstBackup, "backupd"), value: perDay, base: func(who string) float64 { return value(firstBackup, who) }},
+		{row: year, what: "restore of its last, for each MB", floor: "its first: " + text(firstBack, "backupd"), value: b.yearBack(year, " last"), base: func(who string) float64 { return value(firstBack, who) }, target: 2},
+		{row: year, what: "restore of the worst of some days, for each MB", floor: "its first: " + text(firstBack, "backupd"), value: b.yearBack(year, " worst"), base: func(who string) float64 { return value(firstBack, who) }, target: 2},
 	}
 	for i := range lines {
 		if strings.HasSuffix(lines[i].floor, ": 0 kB") {

@@ -101,8 +101,8 @@ func (b *bench) dumpLines(row string) []line {
 			return inPairs(b.results[who][row+" last back"], b.results[who][row+" first back"])
 		}}
 	memory := b.memory(row, "dump", row+" first", row+" a day", row+" last back", row+" first back", row+" sampled back")
-	if row == dumpYear { // it becomes twice as large, and its last restore is compared by the megabyte
-		return append([]line{stored, memory}, b.yearLines()...)
+	if isYear(row) { // it becomes twice as large, and its last restore is compared by the megabyte
+		return append([]line{stored, memory}, b.yearLines(row)...)
 	}
 	return []line{stored, back, memory}
 }

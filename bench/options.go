@@ -14,12 +14,12 @@ import (
 // allRows are the rows in the order of the report. Those named tree come from one pass over the source tree; disk,
 // cold and core are that pass again under another setting.
 var allRows = []string{"first", "unchanged", "next", "restore", "again", "check", "size", "memory",
-	"dump", "dump-hot", "dump-sqlite", "dump-postgres", dumpYear, "stream", "scale", "small", "few", "image", "sparse", "guesses",
+	"dump", "dump-hot", "dump-sqlite", "dump-postgres", dumpYear, hotYear, "stream", "scale", "small", "few", "image", "sparse", "guesses",
 	"disk", "cold", "core"}
 
 var (
 	treeRows = allRows[:8]
-	dumpRows = allRows[8:13]
+	dumpRows = allRows[8:14]
 )
 
 type options struct {
@@ -68,9 +68,9 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.files, "files", 78000, "files of the synthetic tree")
 	flags.IntVar(&o.dumpMB, "dump", 100, "megabytes of the dumps")
 	flags.IntVar(&o.days, "days", 32, "daily versions of the dumps")
-	flags.IntVar(&o.yearMB, "year-dump", yearMB, "megabytes of the dump in the row dump-year")
+	flags.IntVar(&o.yearMB, "year-dump", yearMB, "megabytes of the dump in the rows dump-year and dump-year-hot")
 	flags.IntVar(&o.yearDays, "year-days", yearDays, "its daily versions")
-	flags.BoolVar(&o.yearPeers, "year-peers", false, "the peers go through that year too, which takes them long")
+	flags.BoolVar(&o.yearPeers, "year-peers", false, "the peers go through these years too, which takes them long")
 	flags.IntVar(&o.streamMB, "stream", 2048, "megabytes of the incompressible stream")
 	flags.IntVar(&o.small, "small", 1_000_000, "files of 1 KiB in the rows small and few")
 	flags.IntVar(&o.imageMB, "image", 4000, "megabytes of the image of a virtual machine")
@@ -190,7 +190,7 @@ func (o options) need() int64 {
 	if o.anyOf(dumpRows) {
 		need = max(need, int64(o.dumpMB)*int64(o.days+6)<<20)
 	}
-	if o.rows[dumpYear] && o.yearPeers {
+	if (o.rows[dumpYear] || o.rows[hotYear]) && o.yearPeers {
 		need = max(need, int64(o.yearMB)*int64(o.yearDays+6)<<20)
 	}
 	if o.rows["stream"] {

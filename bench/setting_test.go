@@ -103,9 +103,12 @@ func TestOptions_ADirectoryOnADiskIsNotSweptItself(t *testing.T) {
 func TestDumpYear_HasItsOwnDaysAndIsForBackupdAlone(t *testing.T) {
 	for _, peers := range []bool{false, true} {
 		b := &bench{o: options{days: 32, yearDays: 365, yearPeers: peers}, tools: []*tool{{name: "backupd"}, {name: "restic"}}}
-		year, month := b.ofKind(dumpYear), b.ofKind("dump")
-		if got, want := len(year.tools), map[bool]int{false: 1, true: 2}[peers]; year.o.days != 365 || got != want || year.tools[0].name != "backupd" {
-			t.Errorf("a year: %d days, %d tools, want 365 and %d", year.o.days, got, want)
+		month := b.ofKind("dump")
+		for _, row := range []string{dumpYear, hotYear} {
+			year := b.ofKind(row)
+			if got, want := len(year.tools), map[bool]int{false: 1, true: 2}[peers]; year.o.days != 365 || got != want || year.tools[0].name != "backupd" {
+				t.Errorf("%s: %d days, %d tools, want 365 and %d", row, year.o.days, got, want)
+			}
 		}
 		if month.o.days != 32 || len(month.tools) != 2 || len(b.tools) != 2 {
 			t.Errorf("a month: %d days, %d tools", month.o.days, len(month.tools))
@@ -114,27 +117,33 @@ func TestDumpYear_HasItsOwnDaysAndIsForBackupdAlone(t *testing.T) {
 }
 
 func TestDumpYear_ReportsWhatItsDaysAddedAndItsWorstDay(t *testing.T) {
-	rows, err := parseRows(dumpYear)
+	for _, row := range []string{dumpYear, hotYear} {
+		t.Run(row, func(t *testing.T) { reportsYear(t, row) })
+	}
+}
+
+func reportsYear(t *testing.T, year string) {
+	rows, err := parseRows(year)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := &bench{o: options{rows: rows, runs: 1, yearDays: 3, scale: []int{10}}, results: results{}, notes: map[string]string{},
 		tools: []*tool{{name: "backupd"}, {name: "restic"}}}
 	took := func(row string, seconds float64) {
-		b.results.cost("backupd", dumpYear+row, cost{wall: time.Duration(seconds * float64(time.Second))})
+		b.results.cost("backupd", year+row, cost{wall: time.Duration(seconds * float64(time.Second))})
 	}
 	took(" first", 2)
 	took(" a day", 1)
 	took(" a day", 2)
 	for _, n := range []int64{100e6, 120e6, 150e6} {
-		b.results.bytes("backupd", dumpYear+" days", n)
+		b.results.bytes("backupd", year+" days", n)
 	}
-	b.results.bytes("backupd", dumpYear, 150e6)
+	b.results.bytes("backupd", year, 150e6)
 	took(" first back", 1)
 	took(" last back", 1.5)
 	took(" worst back", 4.5)
 	for which, n := range map[string]int64{" first back": 10e6, " last back": 20e6, " worst back": 20e6} {
-		b.results.bytes("backupd", dumpYear+which, n)
+		b.results.bytes("backupd", year+which, n)
 	}
 	report := b.report("a machine")
 	for _, want := range []string{
