@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/generalbots/backupd/crypto"
+	"github.com/generalbots/backupd/internal/pace"
 	"github.com/generalbots/backupd/internal/store"
 )
 
@@ -66,7 +66,7 @@ func loadFiles(ctx context.Context, st store.Store, keys *fileKeys, list []store
 	var next atomic.Int64
 	var gone atomic.Bool
 	var wg sync.WaitGroup
-	for range min(len(list), max(2, min(8, runtime.GOMAXPROCS(0)))) {
+	for range min(len(list), max(2, min(8, pace.Cores()))) {
 		wg.Go(func() {
 			var buf []byte
 			for {

@@ -3,7 +3,6 @@ package repo
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"sync"
 
 	"github.com/generalbots/backupd/internal/pace"
@@ -47,7 +46,7 @@ func (c *checker) packs(ctx context.Context, numbers []uint32, readData bool) er
 	q := &packQueue{rest: numbers}
 	q.changed = sync.NewCond(&q.mu)
 	var wg sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
+	for range pace.Cores() {
 		wg.Go(func() {
 			pace.Of(ctx).Thread()
 			c.work(ctx, q, readData)

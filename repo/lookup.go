@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
-	"runtime"
 	"sync"
 
 	"github.com/generalbots/backupd/crypto"
 	"github.com/generalbots/backupd/index"
+	"github.com/generalbots/backupd/internal/pace"
 )
 
 // Where chunks lie. Tree chunks are found through a table made of the tree
@@ -104,7 +104,7 @@ func (rd *Reader) eachTrailer(ctx context.Context, numbers []uint32, use func(nu
 	var mu sync.Mutex
 	var firstErr error
 	var wg sync.WaitGroup
-	for range min(len(numbers), runtime.GOMAXPROCS(0)+1) {
+	for range min(len(numbers), pace.Cores()+1) {
 		wg.Go(func() {
 			for n := range work {
 				e, err := rd.pack(ctx, n)

@@ -19,6 +19,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/generalbots/backupd/internal/pace"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
@@ -48,6 +49,9 @@ func run() int {
 	raiseFileLimit()
 	leaveNoCore()
 	debug.SetGCPercent(gcPercent)
+	if os.Getenv("GOMAXPROCS") == "" {
+		pace.SparePlace()
+	}
 	stopProfile, err := profile()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "profile:", err)

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"math"
-	"runtime"
 	"runtime/debug"
 
 	"github.com/generalbots/backupd/internal/config"
@@ -58,8 +56,7 @@ func (s *sharing) pace(ctx context.Context) (context.Context, error) {
 			return nil, fmt.Errorf("--cpu-limit: %w", err)
 		}
 		l.Cores = cores.Number()
-		// More workers would only take turns at standing still.
-		runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), int(math.Ceil(l.Cores))))
+		pace.CapCores(l.Cores)
 	}
 	return pace.In(ctx, pace.New(l)), nil
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -141,7 +140,7 @@ func Run(ctx context.Context, r *repo.Repo, parts []Part, o Options, p *Progress
 		return nil, err
 	}
 	if o.Workers <= 0 {
-		o.Workers = runtime.GOMAXPROCS(0)
+		o.Workers = pace.Cores()
 	}
 	if o.CreatedAt.IsZero() {
 		o.CreatedAt = time.Now()

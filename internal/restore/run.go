@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -48,7 +47,7 @@ var errStopped = errors.New("the run has ended")
 // The run keeps to the pace of its context.
 func Run(ctx context.Context, r *repo.Repo, snap *repo.Manifest, to *target.Directory, o Options, p *Progress) (*Report, error) {
 	if o.Workers <= 0 {
-		o.Workers = runtime.GOMAXPROCS(0)
+		o.Workers = pace.Cores()
 	}
 	if p == nil {
 		p = new(Progress)

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"iter"
 	"os"
-	"runtime"
 
+	"github.com/generalbots/backupd/internal/pace"
 	"golang.org/x/sys/unix"
 )
 
@@ -64,7 +64,7 @@ func NewFiles(o FilesOptions) (*Files, error) {
 	f := &Files{named: n, patterns: p, excludeCaches: o.ExcludeCaches, oneFileSystem: o.OneFileSystem, workers: o.Workers, euid: os.Geteuid()}
 	if f.workers == 0 {
 		// Two at least: what is not in memory is waited for.
-		f.workers = max(2, min(runtime.GOMAXPROCS(0), 8))
+		f.workers = max(2, min(pace.Cores(), 8))
 	}
 	return f, nil
 }
