@@ -60,10 +60,15 @@ func (k *everyKind) regions(t testing.TB, name string) (out []region) {
 // damage is one way to hurt a repository and what it may cost.
 type damage struct {
 	what    string
-	changed map[string][]byte
+	changed func() map[string][]byte         // made when it is judged: all of them at once are gigabytes
 	hurts   func(need map[blockAt]bool) bool // files that may be lost; nil is all
 	word    string                           // the key to open with
 	silent  bool                             // nothing needs to be found, but all must be read
+}
+
+// are is the changed of a damage that takes little memory.
+func are(changed map[string][]byte) func() map[string][]byte {
+	return func() map[string][]byte { return changed }
 }
 
 // judge tells what is wrong with how a damage was met.
@@ -71,7 +76,7 @@ func (k *everyKind) judge(d damage) error {
 	if d.word == "" {
 		d.word = "test"
 	}
-	read, rep, unnamed, problem := k.inspect(d.changed, d.word)
+	read, rep, unnamed, problem := k.inspect(d.changed(), d.word)
 	if problem == nil && !d.silent {
 		return fmt.Errorf("%s: nobody noticed", d.what)
 	}
@@ -123,9 +128,12 @@ func (k *everyKind) hurtsOf(name string) func(map[blockAt]bool) bool {
 // flips lists the damage of single bytes: every one, or of the seals a sample.
 func (k *everyKind) flips(t testing.TB, all bool) (out []damage) {
 	add := func(name string, at int, d damage) {
-		b := bytes.Clone(k.objects[name])
-		b[at] ^= 1 << (at % 8)
-		d.what, d.changed = fmt.Sprintf("%s byte %d", name, at), map[string][]byte{name: b}
+		d.what = fmt.Sprintf("%s byte %d", name, at)
+		d.changed = func() map[string][]byte {
+			b := bytes.Clone(k.objects[name])
+			b[at] ^= 1 << (at % 8)
+			return map[string][]byte{name: b}
+		}
 		out = append(out, d)
 	}
 	for name, b := range k.objects {
@@ -185,13 +193,13 @@ func (k *everyKind) cuts(t testing.TB) (out []damage) {
 		}
 		for _, n := range borders {
 			if n >= 0 && n < len(b) {
-				d.what, d.changed = fmt.Sprintf("%s cut to %d bytes", name, n), map[string][]byte{name: b[:n:n]}
+				d.what, d.changed = fmt.Sprintf("%s cut to %d bytes", name, n), are(map[string][]byte{name: b[:n:n]})
 				out = append(out, d)
 			}
 		}
-		d.what, d.changed = name+" with a byte more", map[string][]byte{name: append(bytes.Clone(b), 0)}
+		d.what, d.changed = name+" with a byte more", are(map[string][]byte{name: append(bytes.Clone(b), 0)})
 		out = append(out, d)
-		d.what, d.changed = name+" missing", map[string][]byte{name: nil}
+		d.what, d.changed = name+" missing", are(map[string][]byte{name: nil})
 		// A tomb, and the manifest of a forgotten snapshot, go in time anyway.
 		at, _ := parsePlace(name)
 		d.silent = strings.HasPrefix(name, "gc/") || at == k.forgotten
@@ -209,8 +217,8 @@ func (k *everyKind) moves(t testing.TB) (out []damage) {
 			if a == b || kindOf(a) != kindOf(b) {
 				continue
 			}
-			d := damage{what: a + " and " + b + " swapped", changed: map[string][]byte{a: y, b: x}}
-			over := damage{what: a + " over " + b, changed: map[string][]byte{b: x}}
+			d := damage{what: a + " and " + b + " swapped", changed: are(map[string][]byte{a: y, b: x})}
+			over := damage{what: a + " over " + b, changed: are(map[string][]byte{b: x})}
 			if kindOf(a) == "packs" {
 				d.hurts = func(n map[blockAt]bool) bool { return n[blockAt{a, -1}] || n[blockAt{b, -1}] }
 				over.hurts = needing(b, -1)
@@ -228,8 +236,8 @@ func (k *everyKind) moves(t testing.TB) (out []damage) {
 			other[5] ^= 1
 			fresh = packName(other, kind)
 			out = append(out, damage{what: a + " copied to the other kind", hurts: nobody,
-				changed: map[string][]byte{packName(id, 3-kind): x}},
-				damage{what: a + " copied to an odd name", hurts: nobody, changed: map[string][]byte{"packs/" + id.String()[:2] + "/stray": x}})
+				changed: are(map[string][]byte{packName(id, 3-kind): x})},
+				damage{what: a + " copied to an odd name", hurts: nobody, changed: are(map[string][]byte{"packs/" + id.String()[:2] + "/stray": x})})
 			regs := k.regions(t, a)
 			for i, p := range regs {
 				for _, q := range regs[:i] {
@@ -237,7 +245,7 @@ func (k *everyKind) moves(t testing.TB) (out []damage) {
 						c := bytes.Clone(x)
 						copy(c[p.from:p.to], x[q.from:q.to])
 						copy(c[q.from:q.to], x[p.from:p.to])
-						out = append(out, damage{what: fmt.Sprintf("blocks %d and %d of %s swapped", p.block, q.block, a), changed: map[string][]byte{a: c},
+						out = append(out, damage{what: fmt.Sprintf("blocks %d and %d of %s swapped", p.block, q.block, a), changed: are(map[string][]byte{a: c}),
 							hurts: func(n map[blockAt]bool) bool { return n[blockAt{a, p.block}] || n[blockAt{a, q.block}] }})
 					}
 				}
@@ -252,7 +260,7 @@ func (k *everyKind) moves(t testing.TB) (out []damage) {
 			fresh = "gc/" + strings.Repeat("1", 32)
 		}
 		if fresh != "" {
-			d := damage{what: a + " copied to " + fresh, hurts: nobody, changed: map[string][]byte{fresh: x}}
+			d := damage{what: a + " copied to " + fresh, hurts: nobody, changed: are(map[string][]byte{fresh: x})}
 			out = append(out, d)
 		}
 	}
@@ -279,7 +287,7 @@ func (k *everyKind) judgeAll(t *testing.T, list []damage) {
 
 func TestRepoDamage_EveryFlippedByteIsFoundAndConfined(t *testing.T) {
 	k := buildEveryKind(t)
-	if err := k.judge(damage{what: "nothing", changed: nil}); err == nil {
+	if err := k.judge(damage{what: "nothing", changed: are(nil)}); err == nil {
 		t.Error("the sound repository was called damaged")
 	}
 	k.judgeAll(t, k.flips(t, crashScale() > 1))
