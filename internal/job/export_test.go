@@ -25,6 +25,9 @@ const (
 	ExpiryShare = expiryShare
 )
 
+// Scheduler is who expires backups.
+const Scheduler = scheduler
+
 // Slots are who is at work.
 type Slots struct{ s slots }
 

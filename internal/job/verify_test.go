@@ -359,6 +359,10 @@ func TestExpiry_GoesOnAfterAClockThatWasAhead(t *testing.T) {
 	must(t, l.db.Update(func(tx *state.Tx) error { // as that clock had it
 		for _, s := range l.repo.Forgotten() {
 			d, err := tx.Deletion(s.ID)
+			if errors.Is(err, state.ErrNotFound) {
+				// It was done before the look came to drop old records: of now, and so more than 400 days old by then.
+				d, err = state.Deletion{BackupID: s.ID, Actor: job.Scheduler, Done: true}, nil
+			}
 			if err != nil {
 				return err
 			}
