@@ -154,7 +154,8 @@ func TestRun_IsCompletedByTheNextAfterACancel(t *testing.T) {
 	m := f.backup(t, src)
 	want := snapshotOf(t, src)
 	begun := 0
-	for i := range 8 {
+	for n := 0; n < 8 || begun < 2 && n < 80; n++ { // who cancels may come late on a busy machine
+		i := n % 8
 		out := filepath.Join(scratch(t), "out")
 		ctx, cancel := context.WithCancel(t.Context())
 		var p restore.Progress
@@ -182,6 +183,6 @@ func TestRun_IsCompletedByTheNextAfterACancel(t *testing.T) {
 		}
 	}
 	if begun < 2 {
-		t.Errorf("only %d of 8 runs were cancelled between their begin and their end", begun)
+		t.Errorf("only %d of 80 runs were cancelled between their begin and their end", begun)
 	}
 }
