@@ -69,22 +69,32 @@ func TestIOLimit_HoldsForWhateverReadsAndWrites(t *testing.T) {
 		{"check", 1, []string{"repo", "check", "--read-data"}},
 		{"restore", 2, []string{"repo", "restore", "latest", "--target", b.path("out")}},
 	} {
-		paced, _ := b.timed(append(c.args, fmt.Sprintf("--io-limit=%d", rate)+"B")...)
-		// The control is the same work without a limit, on what is as new as before.
-		switch c.name {
-		case "backup":
-			b.bare()
-		case "restore":
-			if err := os.RemoveAll(b.path("out")); err != nil {
-				t.Fatal(err)
+		// What is worked on is as new each time.
+		anew := func() {
+			switch c.name {
+			case "backup":
+				b.bare()
+			case "restore":
+				if err := os.RemoveAll(b.path("out")); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
-		free, _ := b.timed(c.args...)
 		want := time.Duration(c.moves * size / rate * float64(time.Second))
-		// What idle time has saved at the beginning is spent at once: 50 ms of it. How exact the rate is package pace
-		// tests; here disks and neighbours have a say in how late the end is.
-		if paced < want*9/10-50*time.Millisecond || paced > want*11/10+2*free+time.Second {
-			t.Errorf("%s: took %v, want about %v (without a limit %v)", c.name, paced, want, free)
+		for try := 1; ; try++ {
+			paced, _ := b.timed(append(c.args, fmt.Sprintf("--io-limit=%d", rate)+"B")...)
+			anew()
+			free, _ := b.timed(c.args...) // the control: the same work without a limit
+			// What idle time has saved at the beginning is spent at once: 50 ms of it. It is never too fast; how late the
+			// end is neighbours and disks have a say in, so once of three times it has to be in time.
+			early, late := paced < want*9/10-50*time.Millisecond, paced > want*11/10+2*free+time.Second
+			if early || late && try == 3 {
+				t.Errorf("%s: took %v, want about %v (without a limit %v)", c.name, paced, want, free)
+			}
+			if !late || try == 3 {
+				break
+			}
+			anew()
 		}
 	}
 }
@@ -210,12 +220,17 @@ func TestMemory_StaysBelowWhatWasAskedFor(t *testing.T) {
 			t.Errorf("%s --memory=64M: %.1f MiB of anonymous memory", strings.Join(args, " "), float64(peak)/(1<<20))
 		}
 	}
-	// The control: the hashing of a passphrase needs more than that, and is seen.
+	// The control: the hashing of a passphrase needs more than that, and is seen, once of a few times however busy the
+	// machine is: it takes a fraction of a second.
 	if err := os.WriteFile(b.path("passphrase"), []byte("a long one\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	b.must("repo", "key", "add", "--new-passphrase-file", b.path("passphrase"))
-	if peak := b.peakOf("repo", "snapshots", "--key-file=", "--passphrase-file", b.path("passphrase")); peak < most {
+	var peak int64
+	for try := 0; try < 10 && peak < most; try++ {
+		peak = max(peak, b.peakOf("repo", "snapshots", "--key-file=", "--passphrase-file", b.path("passphrase")))
+	}
+	if peak < most {
 		t.Errorf("%.1f MiB for the hashing of a passphrase: memory is not measured", float64(peak)/(1<<20))
 	}
 	for _, bad := range []string{"63M", "0", "lots", "64"} {
