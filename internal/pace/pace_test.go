@@ -143,7 +143,7 @@ func TestSpend_EndsAtOnceWithTheCause(t *testing.T) {
 	if err := p.Spend(ctx, 1<<20); !errors.Is(err, why) {
 		t.Errorf("got %v, want the cause", err)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 30*time.Second { // of seventeen minutes
 		t.Errorf("it took %v to hear of the end", took)
 	}
 }
@@ -152,14 +152,17 @@ func TestSpend_IdleTimeBuysNoFlood(t *testing.T) {
 	const rate = 1 << 20
 	p := pace.New(pace.Limits{Bytes: rate})
 	time.Sleep(300 * time.Millisecond)
+	began := time.Now()
 	ctx, stop := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer stop()
 	moved := 0
 	for p.Spend(ctx, 4<<10) == nil {
 		moved += 4 << 10
 	}
-	if most := rate / 4; moved > most {
-		t.Errorf("%d bytes within a tenth of a second after 0.3 s of rest, want %d at most", moved, most)
+	// A busy machine may end the tenth of a second late. Half of the rest would be 150 ms worth; 50 are what is saved.
+	took := time.Since(began)
+	if most := int((took + 100*time.Millisecond).Seconds() * rate); moved > most {
+		t.Errorf("%d bytes within %v after 0.3 s of rest, want %d at most", moved, took, most)
 	}
 }
 
