@@ -237,7 +237,7 @@ func TestServe_BackupGoesOnAfter(t *testing.T) {
 			if sig == syscall.SIGTERM && code != 0 {
 				t.Errorf("got exit code %d\n%s", code, d.logged())
 			}
-			if took := time.Since(start); took > drainTime {
+			if took := time.Since(start); took > 30*time.Second { // the hook would go on for ever
 				t.Errorf("it took %v to end", took)
 			}
 			open()
