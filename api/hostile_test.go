@@ -202,9 +202,13 @@ func TestCalls_BeyondTheLimitAreToldToComeAgain(t *testing.T) {
 		o.InFlight, o.Long, o.Timeouts.Queue = 1, 1, 20*time.Millisecond
 	})
 	id := h.want(201, h.admin, "POST", at+"/create", `{}`).decode(t)["id"].(string)
+	// A call may have its answer and not yet have given its place back.
+	h.inUse(0)
 	first := h.raw(h.admin, "GET", at+"/jobs/"+id+"/events")
 	defer first.Body.Close()
+	h.inUse(0)
 	g := h.want(503, h.admin, "GET", at+"/jobs/"+id+"/events", "")
+	h.inUse(0)
 	if g.header.Get("Retry-After") == "" || g.decode(t)["error"] != "service_unavailable" {
 		t.Errorf("%v %s", g.header, g.body)
 	}
