@@ -159,7 +159,7 @@ func TestPatterns_NeverTakeLong(t *testing.T) {
 	if m.Excluded(dirs, strings.Repeat("a", 255), false) {
 		t.Error("got a match")
 	}
-	if d := time.Since(start); d > 20*time.Second { // all ways there are to match would take years
+	if d := time.Since(start); d > 2*time.Minute { // all ways there are to match would take years
 		t.Errorf("it took %v", d)
 	}
 }
