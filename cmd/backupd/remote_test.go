@@ -3,6 +3,11 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"log"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -201,15 +206,28 @@ func TestRemote_AnInterruptedWaitLeavesTheJob(t *testing.T) {
 	open := h.waiting()
 	h.token("admin")
 	d := h.start()
+	// What stands between tells when the command watches.
+	watches := make(chan struct{}, 100)
+	between := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: d.address})
+		if strings.HasSuffix(r.In.URL.Path, "/events") {
+			watches <- struct{}{}
+		}
+	}, ErrorLog: log.New(io.Discard, "", 0)}) // it would tell of who stops watching
+	defer between.Close()
 	var out, errs bytes.Buffer
 	cmd := h.command("create", "--wait")
-	cmd.Env = append(cmd.Env, "BACKUPD_SERVER=http://"+d.address, "BACKUPD_TOKEN="+h.token("admin"))
+	cmd.Env = append(cmd.Env, "BACKUPD_SERVER="+between.URL, "BACKUPD_TOKEN="+h.token("admin"))
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	d.until("the backup runs", func() bool { _, err := os.Stat(h.path("go.begun")); return err == nil })
-	time.Sleep(300 * time.Millisecond) // so that the command has begun to watch
+	select {
+	case <-watches:
+	case <-time.After(3 * time.Minute):
+		t.Error("the command does not watch")
+	}
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
