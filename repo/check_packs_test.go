@@ -107,7 +107,7 @@ func TestCheck_SharesOutTheBlocksOfOnePack(t *testing.T) {
 			return false
 		}
 	}
-	if !meet(2, 30*time.Second) {
+	if !meet(2, 3*time.Minute) {
 		t.Error("two workers never read blocks of the same pack at once")
 	}
 	// The control: who is alone meets nobody.
@@ -127,7 +127,7 @@ func TestCheck_NamesFilesOfDamageThatShowsLate(t *testing.T) {
 	var once sync.Once
 	st.pass = func() {
 		once.Do(func() {
-			for end := time.Now().Add(30 * time.Second); p.Snapshots.Load() == 0; time.Sleep(time.Millisecond) {
+			for end := time.Now().Add(3 * time.Minute); p.Snapshots.Load() == 0; time.Sleep(time.Millisecond) {
 				if time.Now().After(end) {
 					late = false
 					return
