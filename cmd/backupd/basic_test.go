@@ -77,7 +77,7 @@ func (d *served) say(request []byte) (answer, http.Header) {
 	c, err := net.Dial("tcp", d.address)
 	ok(d.h.t, err)
 	defer c.Close()
-	ok(d.h.t, c.SetDeadline(time.Now().Add(30*time.Second)))
+	ok(d.h.t, c.SetDeadline(time.Now().Add(2*time.Minute)))
 	_, err = c.Write(request)
 	ok(d.h.t, err)
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)

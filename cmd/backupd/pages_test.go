@@ -196,16 +196,24 @@ const lastWord = "Ctrl-C ends the daemon."
 
 // makeRun does make run, but for building, and keeps what it prints. At the end of the page it types Ctrl-C.
 func (n *newcomer) makeRun() error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	address := l.Addr().String()
-	l.Close()
-	n.env = append(n.env, "LISTEN="+address)
-	cmd, d, err := n.begin(lastWord, "make", "-o", "build", "run")
-	if err != nil {
-		return err
+	var cmd *exec.Cmd
+	var d *served
+	env := n.env
+	for try := 1; ; try++ {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		address := l.Addr().String()
+		l.Close()
+		n.env = append(slices.Clone(env), "LISTEN="+address)
+		if cmd, d, err = n.begin(lastWord, "make", "-o", "build", "run"); err == nil {
+			break
+		}
+		// Somebody else may have taken the port meanwhile.
+		if try == 3 || !strings.Contains(err.Error(), "address already in use") {
+			return err
+		}
 	}
 	for line := range strings.Lines(d.logged()) {
 		line, _, _ = strings.Cut(strings.TrimSpace(line), " #")
