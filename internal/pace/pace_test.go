@@ -61,8 +61,12 @@ func TestSpend_KeepsTheRateOfBytesWhateverThePieces(t *testing.T) {
 			return move(pace.New(pace.Limits{Bytes: rate}), c.workers, c.piece, during)
 		})
 	}
-	// The control: without the limit the same loop is far above.
-	if got := move(pace.New(pace.Limits{Cores: 1e6}), 1, 256<<10, 50*time.Millisecond); got < 10*rate {
+	// The control: without the limit the same loop is far above, if it comes to run at all in that time.
+	got := 0.0
+	for try := 0; try < 20 && got < 10*rate; try++ {
+		got = move(pace.New(pace.Limits{Cores: 1e6}), 1, 256<<10, 50*time.Millisecond)
+	}
+	if got < 10*rate {
 		t.Errorf("without a limit %.4g bytes a second: the loop above proves nothing", got)
 	}
 }
@@ -97,7 +101,7 @@ func TestSpend_KeepsTheShareOfTheProcessors(t *testing.T) {
 		})
 	}
 	var free float64
-	for range 5 {
+	for range 60 { // a busy machine has little to give, but not every time
 		if free = max(free, burn(t, nil, 3, 100*time.Millisecond)); free > 2*cores {
 			return
 		}
