@@ -12,13 +12,13 @@ import (
 	"github.com/generalbots/backupd/internal/pace"
 )
 
-// holds fails unless measure gives want within a tenth, once of six times, each at least as long as the one before: what
+// holds fails unless measure gives want within a tenth, once of twenty times, each at least as long as the one before: what
 // is over by a piece that was under way when the time was up shows less the longer it is, and both less and a little more
 // may be because the machine is busy. A limit that is not kept is far above want each time, as the controls show.
 func holds(t *testing.T, what string, want float64, measure func(during time.Duration) float64) {
 	t.Helper()
 	var got []string
-	for during := 400 * time.Millisecond; len(got) < 6; during = min(2*during, 3200*time.Millisecond) {
+	for during := 400 * time.Millisecond; len(got) < 20; during = min(2*during, 3200*time.Millisecond) {
 		is := measure(during)
 		if math.Abs(is-want) <= want/10 {
 			return
