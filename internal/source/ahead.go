@@ -94,7 +94,7 @@ func (a *ahead) take(wanted *task) *task {
 
 // follow puts the batch after b, if there is one, into the list behind at.
 func (a *ahead) follow(at *task, b *batch) {
-	if all := len(b.dir.names.names); b.to < all {
+	if all := b.dir.names.count(); b.to < all {
 		n := &batch{dir: b.dir, from: b.to, to: min(b.to+batchSize, all)}
 		n.task = task{dir: b.dir, batch: n}
 		b.next = n

@@ -114,7 +114,7 @@ func (d *directory) read(w *worker) {
 		d.fail(err)
 		return
 	}
-	d.first = &batch{dir: d, to: min(len(d.names.names), batchSize)}
+	d.first = &batch{dir: d, to: min(d.names.count(), batchSize)}
 	d.first.examine(fd, w)
 }
 
@@ -231,8 +231,8 @@ func (d *directory) collect(fd int, w *worker) error {
 		d.exclude(fd, w)
 	}
 	if s.files.excludeCaches && !d.isPath() && isCache(s.fds, fd, &d.names) {
-		d.keep(func(e *dirent, name string) bool {
-			e.pass = true
+		d.names.keep(func(i int, name string) bool {
+			d.names.pass(i)
 			return name == cacheTag || d.named.child(name) != nil
 		})
 	}
@@ -240,18 +240,6 @@ func (d *directory) collect(fd int, w *worker) error {
 }
 
 func (d *directory) isPath() bool { return d.named != nil && d.named.path }
-
-// keep drops the names for which want says no.
-func (d *directory) keep(want func(e *dirent, name string) bool) {
-	kept := d.names.names[:0]
-	for i := range d.names.names {
-		e := d.names.names[i]
-		if want(&e, d.names.name(i)) {
-			kept = append(kept, e)
-		}
-	}
-	d.names.names = kept
-}
 
 // exclude applies the patterns. A PATH is never excluded, nor are the directories above it: naming it is the stronger
 // wish. They are then passed through.
@@ -262,18 +250,20 @@ func (d *directory) exclude(fd int, w *worker) {
 		above = d.components(w.components[:0])
 		w.components = above
 	}
-	d.keep(func(e *dirent, name string) bool {
+	d.names.keep(func(i int, name string) bool {
 		child := d.named.child(name)
 		if child != nil && child.path {
 			return true
 		}
-		if e.typ == unix.DT_UNKNOWN {
-			e.typ = typeBelow(fd, name)
+		typ := d.names.typ(i)
+		if typ == unix.DT_UNKNOWN {
+			typ = typeBelow(fd, name)
+			d.names.setType(i, typ)
 		}
-		if !p.excluded(above, name, e.typ == unix.DT_DIR) {
+		if !p.excluded(above, name, typ == unix.DT_DIR) {
 			return true
 		}
-		e.pass = true
+		d.names.pass(i)
 		return child != nil
 	})
 }
@@ -324,11 +314,11 @@ func (b *batch) examine(fd int, w *worker) {
 			b.records = b.records[:i]
 			return
 		}
-		e := &d.names.names[b.from+i]
+		typ := d.names.typ(b.from + i)
 		r := &b.records[i]
 		name := d.names.name(b.from + i)
 		child := d.named.child(name)
-		if e.typ == unix.DT_DIR && child == nil {
+		if typ == unix.DT_DIR && child == nil {
 			// Opening it will tell the rest, so there is no need to ask twice.
 			r.sub = d.child(name, nil, true)
 			subs = append(subs, r.sub)
@@ -341,14 +331,14 @@ func (b *batch) examine(fd int, w *worker) {
 			case errno == unix.ENOENT:
 				r.fate = fateGone
 			default:
-				r.st = unix.Stat_t{Mode: uint32(e.typ) << 12}
+				r.st = unix.Stat_t{Mode: uint32(typ) << 12}
 				r.err = os.NewSyscallError("lstat", errno)
 			}
 			continue
 		}
 		switch format := r.st.Mode & unix.S_IFMT; {
 		case format == unix.S_IFDIR:
-			whole := d.whole && !e.pass || child != nil && child.path
+			whole := d.whole && !d.names.passed(b.from+i) || child != nil && child.path
 			r.sub = d.child(name, child, whole)
 			r.sub.follow = false
 			subs = append(subs, r.sub)

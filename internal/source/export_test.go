@@ -1,6 +1,10 @@
 package source
 
-import "golang.org/x/sys/unix"
+import (
+	"iter"
+
+	"golang.org/x/sys/unix"
+)
 
 // PretendFileSystem makes every file system look like one of a type, until the result is called.
 func PretendFileSystem(typ int64) (restore func()) {
@@ -31,13 +35,26 @@ func Names(buf []byte) ([]string, error) {
 	}
 	sorted := l.finish()
 	var names []string
-	for i := range sorted.names {
+	for i := range sorted.count() {
 		names = append(names, sorted.name(i))
 		if p := sorted.pointer(i); unix.BytePtrToString(p) != sorted.name(i) {
 			panic("a name and its pointer differ")
 		}
 	}
 	return names, nil
+}
+
+// Listed collects the names of what getdents64 wrote, buffer after buffer, and returns how many there are and the name at
+// a place.
+func Listed(buffers iter.Seq[[]byte]) (count int, name func(i int) string, err error) {
+	var l lister
+	for buf := range buffers {
+		if err := l.addAll(buf); err != nil {
+			return 0, nil, err
+		}
+	}
+	sorted := l.finish()
+	return sorted.count(), sorted.name, nil
 }
 
 // MappedPages counts the pages of a range of a file that are in the page cache.
