@@ -314,9 +314,9 @@ func (b *batch) examine(fd int, w *worker) {
 			b.records = b.records[:i]
 			return
 		}
-		typ := d.names.typ(b.from + i)
+		e := d.names.at(b.from + i)
 		r := &b.records[i]
-		name := d.names.name(b.from + i)
+		name, typ := entryName(e), entryType(e)
 		child := d.named.child(name)
 		if typ == unix.DT_DIR && child == nil {
 			// Opening it will tell the rest, so there is no need to ask twice.
@@ -324,7 +324,7 @@ func (b *batch) examine(fd int, w *worker) {
 			subs = append(subs, r.sub)
 			continue
 		}
-		if errno := fstatat(fd, d.names.pointer(b.from+i), &r.st); errno != 0 {
+		if errno := fstatat(fd, entryPointer(e), &r.st); errno != 0 {
 			switch {
 			case child != nil:
 				r.fate, r.err = fateLost, os.NewSyscallError("lstat", errno)
@@ -338,7 +338,7 @@ func (b *batch) examine(fd int, w *worker) {
 		}
 		switch format := r.st.Mode & unix.S_IFMT; {
 		case format == unix.S_IFDIR:
-			whole := d.whole && !d.names.passed(b.from+i) || child != nil && child.path
+			whole := d.whole && e[0]&markPass == 0 || child != nil && child.path
 			r.sub = d.child(name, child, whole)
 			r.sub.follow = false
 			subs = append(subs, r.sub)

@@ -37,7 +37,7 @@ func Names(buf []byte) ([]string, error) {
 	var names []string
 	for i := range sorted.count() {
 		names = append(names, sorted.name(i))
-		if p := sorted.pointer(i); unix.BytePtrToString(p) != sorted.name(i) {
+		if p := entryPointer(sorted.at(i)); unix.BytePtrToString(p) != sorted.name(i) {
 			panic("a name and its pointer differ")
 		}
 	}

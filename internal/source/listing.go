@@ -52,10 +52,14 @@ func (l *listing) entry(ref uint32) []byte {
 // name is valid as long as anybody has it: a run does not change once it is in a listing, but for the marks.
 func (l *listing) name(i int) string { return entryName(l.at(i)) }
 
+// entryName is the name in an entry.
 func entryName(entry []byte) string { return unsafe.String(&entry[nameHeader], int(entry[1])) }
 
 // typ is what getdents told of the type, DT_*.
-func (l *listing) typ(i int) uint8 { return l.at(i)[0] &^ markPass }
+func (l *listing) typ(i int) uint8 { return entryType(l.at(i)) }
+
+// entryType is the type in an entry.
+func entryType(entry []byte) uint8 { return entry[0] &^ markPass }
 
 // setType notes a type that was asked for.
 func (l *listing) setType(i int, typ uint8) {
@@ -63,13 +67,11 @@ func (l *listing) setType(i int, typ uint8) {
 	e[0] = e[0]&markPass | typ&^markPass
 }
 
-// passed says that a name is excluded, but a PATH leads through it: only that is wanted.
-func (l *listing) passed(i int) bool { return l.at(i)[0]&markPass != 0 }
-
+// pass marks a name that is excluded, but through which a PATH leads: only that is wanted.
 func (l *listing) pass(i int) { l.at(i)[0] |= markPass }
 
-// pointer is the name with its zero byte, for a system call, which only reads it.
-func (l *listing) pointer(i int) *byte { return &l.at(i)[nameHeader] }
+// entryPointer is the name in an entry with its zero byte, for a system call, which only reads it.
+func entryPointer(entry []byte) *byte { return &entry[nameHeader] }
 
 // find returns the type of a name of the listing.
 func (l *listing) find(name string) (typ uint8, ok bool) {
