@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/generalbots/backupd/chunker"
 	"github.com/generalbots/backupd/internal/backup"
@@ -138,6 +139,62 @@ func TestFollowing_WaitsForNoMoreThanAChunk(t *testing.T) {
 		f := backup.Follow(repo.Identifier{}, most, []repo.Ref{{Len: length}})
 		if _, same, more := f.At(0, data, false); same || more != want {
 			t.Errorf("a chunk of %d bytes, at most %d: more data wanted is %v, want %v", length, most, more, want)
+		}
+	}
+}
+
+// A base may have been written by somebody who cuts elsewhere: a chunk that is longer than any of the profile makes
+// nobody wait for bytes there is no room for.
+func TestRun_ABaseOfLongerChunksIsReadLikeAnyOther(t *testing.T) {
+	const n = 3_000_000 // below LargeFile, above the buffer of a worker
+	v := newVault(t, store.NewMem())
+	r := v.open(t)
+	w, err := r.NewWriter(t.Context(), repo.WriterOptions{})
+	must(t, err)
+	lane, err := w.NewLane()
+	must(t, err)
+	old := random(50, n)
+	ref := lane.Ref(old)
+	_, err = lane.Put(t.Context(), old, ref, nil)
+	must(t, err)
+	must(t, lane.Flush(t.Context()))
+	dw := w.Tree().NewDir(nil, nil)
+	must(t, dw.Add(t.Context(), &repo.Entry{
+		Name: "f", Type: repo.TypeRegular, Mode: 0o644, Nlink: 1, Size: n,
+		Content: repo.Content{Inline: []repo.Ref{ref}, Chunks: 1, Bytes: n},
+	}))
+	dir, err := dw.Close(t.Context())
+	must(t, err)
+	now := time.Now()
+	part := options(backup.Full).Part
+	part.StartedAt, part.FinishedAt = now, now
+	part.Counts = repo.Counts{Files: 1, Dirs: 1, New: 1, BytesTotal: n}
+	must(t, part.SetRoot(&repo.Entry{Type: repo.TypeDirectory, Mode: 0o755, Nlink: 2, Dir: dir}))
+	id, err := r.NewID(now)
+	must(t, err)
+	must(t, w.Commit(t.Context(), &repo.Manifest{
+		ID: id, Type: string(backup.Full), CreatedAt: now, StartedAt: now, FinishedAt: now, Host: "here", Status: "completed",
+		Parts: []repo.Part{part}, Totals: part.Counts,
+	}))
+	must(t, w.Close())
+	must(t, r.Close())
+
+	for _, data := range [][]byte{old, random(51, n)} {
+		from := t.TempDir()
+		write(t, from, "f", data)
+		done := make(chan error, 1)
+		go func() {
+			rep, err := v.try(t, t.Context(), newTree(t, from), options(backup.Incremental))
+			if err == nil {
+				v.wantTree(t, clean(t, rep.Snapshot), from)
+			}
+			done <- err
+		}()
+		select {
+		case err := <-done:
+			must(t, err)
+		case <-time.After(2 * time.Minute):
+			t.Fatal("the run waits for bytes that do not come")
 		}
 	}
 }

@@ -191,6 +191,42 @@ func TestRun_TakesNothingOverThatWasStoredWithAProblem(t *testing.T) {
 	}
 }
 
+// nameless knows no owners, as a host does for the files of containers, and one attribute.
+type nameless struct{ *tree }
+
+func (nameless) Owner(*source.Entry) (user, group string) { return "", "" }
+
+func (n nameless) Details(e *source.Entry) (source.Details, error) {
+	d, err := n.tree.Details(e)
+	d.User, d.Group = "", ""
+	if e.Name == "dir" {
+		d.Xattrs = []source.Xattr{{Name: "user.note", Value: []byte("of dir")}}
+	}
+	return d, err
+}
+
+// Of a directory that could not be listed the attributes are not known: what lstat tells of it may stay for ever.
+func TestRun_TakesNoDirectoryOverThatCouldNotBeListed(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(dir, "dir"), 0o755))
+	settle()
+	v := newVault(t, store.NewMem())
+	src := nameless{newTree(t, dir)}
+	src.enter = func(e *source.Entry) {
+		if e.Name == "dir" {
+			e.Err = unix.EIO
+		}
+	}
+	if m := v.run(t, src, backup.Full); m.ProblemCount != 1 {
+		t.Fatalf("got %d problems, want one", m.ProblemCount)
+	}
+	settle()
+	m := clean(t, v.run(t, nameless{newTree(t, dir)}, backup.Incremental))
+	if got := v.read(t, m)["dir"].Xattrs; len(got) != 1 || string(got[0].Value) != "of dir" {
+		t.Errorf("the attributes of the directory are %v in a snapshot without problems", got)
+	}
+}
+
 func TestRun_SparseFileThatShrinksEndsWhereItsDataEnd(t *testing.T) {
 	for _, size := range []int64{2 << 20, 3 * backup.LargeFile} {
 		dir := t.TempDir()

@@ -78,7 +78,11 @@ func (wk *worker) item(it *item) error {
 	if it.entry.Type == source.Regular {
 		return wk.file(it)
 	}
-	if wk.w == nil || it.entry.Err != nil {
+	if wk.w == nil {
+		return nil
+	}
+	if it.entry.Err != nil { // a directory that could not be listed: nor was it asked for its attributes
+		it.partial = true
 		return nil
 	}
 	d, err := wk.src.Details(&it.entry)
@@ -247,7 +251,7 @@ func (wk *worker) read(it *item, f source.File) error {
 		for {
 			if i := len(it.refs); i < len(kept) {
 				n := int(kept[i].Len)
-				if used+n > have && !eof {
+				if used+n > have && !eof && n <= wk.maxChunk {
 					break
 				}
 				if wk.same(kept[i:], buf[used:have], eof) {
