@@ -104,6 +104,8 @@ func (r *Repo) forgetPacks(packs []uint32) error {
 func (r *Repo) findGone() {
 	r.gone, r.distrust = nil, false
 	if r.state == nil {
+		// With a state directory that could not be made nothing is known.
+		r.distrust = r.options.StateDir != "" && len(r.chain.snapshots) > 0
 		return
 	}
 	was, ok := readPackList(r.state, r.id)

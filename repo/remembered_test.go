@@ -49,6 +49,23 @@ func TestDistrusts_AfterAPackWasCutShort(t *testing.T) {
 	}
 }
 
+// A state directory that could not be made, as its disk is full, tells no more than one that was lost.
+func TestDistrusts_WhereNothingCouldBeRemembered(t *testing.T) {
+	st := store.NewMem()
+	initTestRepo(t, st, MinPackSize)
+	r := openTestRepo(t, st, Options{})
+	defer r.Close()
+	for _, want := range []bool{false, true} {
+		r.options.StateDir = "full" // what is left of it when makeState found no space
+		r.findGone()
+		if r.distrust != want {
+			t.Errorf("with %d snapshots: distrusted is %v, want %v", len(r.chain.snapshots), r.distrust, want)
+		}
+		r.options.StateDir = ""
+		put(t, r, randomChunks(rand.New(rand.NewPCG(1, 5)), 2, 1000, 2000), nil)
+	}
+}
+
 // A process may keep a repository open while another one writes with the same
 // state directory.
 func TestWriter_ReadsTheHeadAgainBeforeItWrites(t *testing.T) {
