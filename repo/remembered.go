@@ -143,6 +143,12 @@ func (r *Repo) forgiveMissing() error {
 // name. A run then asks Has before it takes a file over from its base.
 func (w *Writer) Distrusts() bool { return w.r.distrust }
 
+// Remembers tells whether this host noted, when s was made, which packs there were. A loss of what another one stored, or
+// this one with a state directory that it has no more, would not show if it came before this one saw it.
+func (w *Writer) Remembers(s *Snapshot) bool {
+	return w.r.options.StateDir == "" && w.r.state == nil || s.at.writer == w.r.writer
+}
+
 // damageList names blocks that could not be read.
 type damageList struct {
 	mu     sync.Mutex // guards blocks

@@ -137,6 +137,9 @@ func (x *run) unchanged(e *source.Entry, b *repo.RawEntry) bool {
 	return earlier(settled, x.base.before)
 }
 
+// distrusts tells whether chunks that the base names may have been lost unnoticed. There is a base.
+func (x *run) distrusts() bool { return x.w.Distrusts() || !x.w.Remembers(x.base.snapshot) }
+
 // partialCtime is the change time of an entry that was stored with a problem:
 // attributes that could not be read, content of no one moment. Such an entry is
 // no base, or the next run would take it over and say that all is well.

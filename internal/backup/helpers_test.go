@@ -145,6 +145,12 @@ func (v *vault) read(t testing.TB, m *repo.Manifest) map[string]file {
 	t.Helper()
 	r := v.open(t)
 	defer r.Close()
+	return readAll(t, r, m)
+}
+
+// readAll is read of an open repository.
+func readAll(t testing.TB, r *repo.Repo, m *repo.Manifest) map[string]file {
+	t.Helper()
 	root, err := r.Root(&m.Parts[0])
 	must(t, err)
 	all := make(map[string]file)

@@ -30,7 +30,7 @@ func (wk *worker) kept(it *item) []repo.Ref {
 // keeps tells whether chunks of a file in the base may be taken over, and reads
 // its entry there.
 func (x *run) keeps(it *item, was *repo.Entry) bool {
-	return it.hasBase && !x.fresh && x.base.part.Profile == x.part.Profile && !x.w.Distrusts() && it.base.Type() == repo.TypeRegular && it.base.Entry(was) == nil
+	return it.hasBase && !x.fresh && x.base.part.Profile == x.part.Profile && !x.distrusts() && it.base.Type() == repo.TypeRegular && it.base.Entry(was) == nil
 }
 
 // following goes along the chunks that a large file had in the base while the

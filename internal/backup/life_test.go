@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,6 +28,9 @@ type life struct {
 	t     *testing.T
 	rng   *rand.Rand
 	dir   string
+	hosts [2]string                    // state directories
+	stays bool                         // the repository stays open, as in a daemon
+	r     *repo.Repo                   // then
 	made  int                          // names
 	kept  map[string]map[string][]byte // by snapshot: content by path
 	ended int                          // runs that were cancelled
@@ -46,7 +50,8 @@ func TestRun_EveryVersionComesBackWhateverHappenedBetween(t *testing.T) {
 			vault: smallPacks(t, store.NewMem()), t: t, rng: rand.New(rand.NewPCG(seed, 77)),
 			dir: t.TempDir(), kept: make(map[string]map[string][]byte),
 		}
-		l.state = filepath.Join(t.TempDir(), "state")
+		l.hosts = [2]string{filepath.Join(t.TempDir(), "state"), filepath.Join(t.TempDir(), "state")}
+		l.state, l.stays = l.hosts[0], seed%2 == 1
 		for range 12 {
 			l.create()
 		}
@@ -69,6 +74,7 @@ func TestRun_EveryVersionComesBackWhateverHappenedBetween(t *testing.T) {
 		for id, want := range l.kept {
 			l.compare(id, want)
 		}
+		l.leave()
 		l.check(t)
 		odd, ended = odd+l.odd, ended+l.ended
 	}
@@ -197,40 +203,87 @@ func (l *life) sibling(path string) string {
 	return fmt.Sprintf("%s-%d", path, l.made)
 }
 
-// upkeep is what happens to the repository and to what the host remembers.
+// enter opens the repository, unless it is open.
+func (l *life) enter() *repo.Repo {
+	if l.r == nil {
+		l.r = l.open(l.t)
+	}
+	return l.r
+}
+
+// leave ends what one process does.
+func (l *life) leave() {
+	if l.r != nil {
+		must(l.t, l.r.Close())
+		l.r = nil
+	}
+}
+
+func (l *life) pass() {
+	if !l.stays {
+		l.leave()
+	}
+}
+
+// upkeep is what happens to the repository and to what its hosts remember.
 func (l *life) upkeep() {
+	if l.rng.IntN(6) == 0 {
+		l.leave()
+		l.state = l.hosts[l.rng.IntN(2)]
+	}
+	index := filepath.Join(l.state, "index")
 	switch l.rng.IntN(8) {
 	case 0:
-		must(l.t, os.RemoveAll(filepath.Join(l.state, "index")))
+		l.leave()
+		must(l.t, os.RemoveAll(index))
 	case 1:
+		l.leave()
 		must(l.t, os.RemoveAll(l.state))
 	case 2: // an index of some time ago
-		saved := l.t.TempDir()
-		if os.CopyFS(filepath.Join(saved, "index"), os.DirFS(filepath.Join(l.state, "index"))) == nil {
+		l.leave()
+		saved := filepath.Join(l.t.TempDir(), "index")
+		if os.CopyFS(saved, os.DirFS(index)) == nil {
 			l.quiet()
-			must(l.t, os.RemoveAll(filepath.Join(l.state, "index")))
-			must(l.t, os.CopyFS(filepath.Join(l.state, "index"), os.DirFS(filepath.Join(saved, "index"))))
+			l.forget()
+			l.leave()
+			must(l.t, os.RemoveAll(index))
+			must(l.t, os.CopyFS(index, os.DirFS(saved)))
 		}
 	case 3, 4, 5:
-		r := l.open(l.t)
-		defer r.Close()
-		for range 1 + l.rng.IntN(2) {
-			ids := slices.Sorted(maps.Keys(l.kept))
-			if len(ids) == 0 {
-				break
-			}
-			id := ids[len(ids)-1]
-			if l.rng.IntN(2) == 0 {
-				id = ids[l.rng.IntN(len(ids))]
-			}
-			must(l.t, r.Forget(l.t.Context(), id))
-			delete(l.kept, id)
-		}
-		if l.rng.IntN(2) == 0 {
-			_, err := r.GC(l.t.Context(), repo.GCOptions{}, new(repo.GCProgress))
-			must(l.t, err)
-		}
+		l.forget()
 	}
+}
+
+// forget removes snapshots, mostly the latest, and perhaps what they alone had.
+func (l *life) forget() {
+	defer l.pass()
+	r := l.enter()
+	for range 1 + l.rng.IntN(2) {
+		ids := slices.Sorted(maps.Keys(l.kept))
+		if len(ids) == 0 {
+			return
+		}
+		id := ids[len(ids)-1]
+		if l.rng.IntN(2) == 0 {
+			id = ids[l.rng.IntN(len(ids))]
+		}
+		must(l.t, r.Forget(l.t.Context(), id))
+		delete(l.kept, id)
+	}
+	if l.rng.IntN(2) == 0 {
+		_, err := r.GC(l.t.Context(), repo.GCOptions{}, new(repo.GCProgress))
+		must(l.t, err)
+	}
+}
+
+func (l *life) backup(ctx context.Context, src source.Source) (*repo.Manifest, error) {
+	defer l.pass()
+	o := options(l.kind())
+	rep, err := backup.Run(ctx, l.enter(), []backup.Part{{Part: o.Part, From: src}}, o.Options, new(backup.Progress))
+	if err != nil {
+		return nil, err
+	}
+	return rep.Snapshot, nil
 }
 
 func (l *life) kind() backup.Type {
@@ -239,7 +292,9 @@ func (l *life) kind() backup.Type {
 
 // quiet makes a snapshot while nothing changes.
 func (l *life) quiet() {
-	m := clean(l.t, l.run(l.t, newTree(l.t, l.dir), l.kind()))
+	m, err := l.backup(l.t.Context(), newTree(l.t, l.dir))
+	must(l.t, err)
+	clean(l.t, m)
 	want := make(map[string][]byte)
 	must(l.t, filepath.WalkDir(l.dir, func(path string, d os.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
@@ -254,8 +309,8 @@ func (l *life) quiet() {
 // compare wants a snapshot to hold these files, cut as if they were new.
 func (l *life) compare(id string, want map[string][]byte) {
 	l.t.Helper()
-	r := l.open(l.t)
-	defer r.Close()
+	defer l.pass()
+	r := l.enter()
 	profile, err := r.Config().Profile("files")
 	must(l.t, err)
 	cutter, err := chunker.New(profile.Chunker, chunker.NewTable(r.GearMaterial()))
@@ -266,7 +321,7 @@ func (l *life) compare(id string, want map[string][]byte) {
 			break
 		}
 	}
-	got := l.read(l.t, &s.Manifest)
+	got := readAll(l.t, r, &s.Manifest)
 	for name, data := range want {
 		f, ok := got[name]
 		if !ok || !bytes.Equal(f.data, data) {
@@ -336,7 +391,7 @@ func (l *life) disturbed() {
 			l.inPlace(path)
 		}
 	})
-	_, err := l.try(l.t, l.t.Context(), src, options(l.kind()))
+	_, err := l.backup(l.t.Context(), src)
 	must(l.t, err)
 }
 
@@ -354,7 +409,7 @@ func (l *life) cancelled() {
 		}
 		left <- n - 1
 	})
-	_, err := l.try(l.t, ctx, src, options(l.kind()))
+	_, err := l.backup(ctx, src)
 	if err != nil && !errors.Is(err, stop) {
 		l.t.Fatal(err)
 	}
@@ -392,6 +447,38 @@ func TestRun_AfterALossEveryNewVersionIsWhole(t *testing.T) {
 				l.cancelled()
 			}
 			l.quiet()
+		}
+	}
+}
+
+// What another host stored and lost before this one saw it, this one can not miss: it asks for what it has from there.
+func TestRun_ABaseOfAnotherHostIsNotTrustedUnseen(t *testing.T) {
+	for _, typ := range []backup.Type{backup.Incremental, backup.Differential} {
+		dir := t.TempDir()
+		v := smallPacks(t, store.NewMem())
+		here, there := filepath.Join(t.TempDir(), "here"), filepath.Join(t.TempDir(), "there")
+		write(t, dir, "first", random(60, 100_000))
+		settle()
+		v.state = here
+		clean(t, v.run(t, newTree(t, dir), backup.Full))
+		write(t, dir, "second", random(61, 100_000))
+		write(t, dir, "large", random(62, backup.LargeFile+1))
+		settle()
+		before, err := v.st.List(t.Context(), "packs")
+		must(t, err)
+		v.state = there
+		clean(t, v.run(t, newTree(t, dir), backup.Full))
+		after, err := v.st.List(t.Context(), "packs")
+		must(t, err)
+		for _, in := range after {
+			if !slices.Contains(before, in) && strings.HasSuffix(in.Name, "data") {
+				must(t, v.st.Remove(t.Context(), in.Name))
+			}
+		}
+		v.state = here
+		write(t, dir, "second", append(random(61, 100_000), 1)) // begins as it did
+		for range 2 {
+			v.wantTree(t, clean(t, v.run(t, newTree(t, dir), typ)), dir)
 		}
 	}
 }

@@ -310,7 +310,7 @@ func (s *scanner) file(it *item) error {
 	}
 	if it.hasBase && x.unchanged(e, &it.base) {
 		it.unchanged = true
-		if x.w == nil || !x.w.Distrusts() || e.Type != source.Regular {
+		if x.w == nil || !x.distrusts() || e.Type != source.Regular {
 			return nil
 		}
 		it.verify = true
