@@ -93,7 +93,7 @@ type checker struct {
 	leaning leaning
 	near    *Locator // of the walk, and so are those below
 	spots   []spot   // scratch of copies
-	visited bitset   // pages that were in order, by their number in the table
+	visited []uint32 // what was said of pages that were in order, by their number in the table; 0 of others
 }
 
 // brokenBlock is a delta block whose dictionary is gone. Where no snapshot
@@ -247,7 +247,7 @@ func (c *checker) listed(ctx context.Context) error {
 func (c *checker) makeTables(ctx context.Context, numbers []uint32) error {
 	c.tables, c.lost = newChunkTables(ctx, c.rd, numbers)
 	if c.lost == nil {
-		c.visited = newBitset(c.tables[kindTree-1].chunks())
+		c.visited = make([]uint32, c.tables[kindTree-1].chunks())
 	}
 	close(c.ready)
 	return c.lost

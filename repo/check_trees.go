@@ -117,8 +117,8 @@ func (c *checker) rootless(w *walked) {
 	}
 }
 
-// walk goes through the tree of a part, apart from the pages in visited, to
-// which it adds those that are in order. A part without a tree is whole.
+// walk goes through the tree of a part, apart from the pages in visited of which
+// the same is said here, and adds those that are in order. A part without a tree is whole.
 func (c *checker) walk(ctx context.Context, s *Snapshot, p *Part) (walked, error) {
 	w := walked{s: s, p: p, whole: true}
 	if p.Failed && len(p.Root) == 0 {
@@ -129,13 +129,13 @@ func (c *checker) walk(ctx context.Context, s *Snapshot, p *Part) (walked, error
 		return w, nil
 	}
 	var fresh []uint32
-	w.err = walkTree(ctx, c.rd, w.root.Dir, func(id crypto.ID, _ pageKind) bool {
+	w.err = proveTree(ctx, c.rd, w.root.Dir, func(id crypto.ID, _ pageKind, claim uint32) bool {
 		copies, err := c.copies(ctx, kindTree, &id)
 		if n, ok := c.pageNumber(ctx, copies); ok {
-			if c.visited.has(n) {
+			if c.visited[n] == claim {
 				return false
 			}
-			c.visited.set(n)
+			c.visited[n] = claim
 			fresh = append(fresh, uint32(n))
 		}
 		c.need(ctx, copies)
@@ -157,7 +157,7 @@ func (c *checker) walk(ctx context.Context, s *Snapshot, p *Part) (walked, error
 		// Pages of a damaged tree are looked at again for the other snapshots that
 		// share them, since each is to be named.
 		for _, n := range fresh {
-			c.visited.unset(int(n))
+			c.visited[n] = 0
 		}
 	}
 	return w, nil

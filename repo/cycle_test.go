@@ -197,7 +197,7 @@ func untangled(t testing.TB, r *Repo) error {
 			return err
 		}
 		var lost error
-		if err := walkTree(ctx, r.reader, root.Dir, func(id crypto.ID, _ pageKind) bool { return true }, func(ref Ref) {
+		if err := walkTree(ctx, r.reader, root.Dir, func(id crypto.ID, _ pageKind, _ uint32) bool { return true }, func(ref Ref) {
 			if !reached[ref.ID] {
 				lost = fmt.Errorf("chunk %s of %s is in a cycle or gone", ref.ID.Short(), s.ID)
 			}

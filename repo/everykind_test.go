@@ -156,7 +156,7 @@ func neededBlocks(t testing.TB, r *Repo, s *Snapshot, name string) map[blockAt]b
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := walkTree(ctx, r.reader, root.Dir, func(id crypto.ID, _ pageKind) bool { chunk(kindTree, id, anyDepth); return true }, func(Ref) {}); err != nil {
+	if err := walkTree(ctx, r.reader, root.Dir, func(id crypto.ID, _ pageKind, _ uint32) bool { chunk(kindTree, id, anyDepth); return true }, func(Ref) {}); err != nil {
 		t.Fatal(err)
 	}
 	raw, ok, err := r.Reader().Dir(root.Dir).Find(ctx, name)

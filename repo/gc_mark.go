@@ -172,7 +172,7 @@ func (g *garbage) follow(ctx context.Context, snaps []*Snapshot) (bitset, error)
 			}
 			root, err := g.r.Root(&s.Parts[i])
 			if err == nil {
-				err = walkTree(ctx, g.rd, root.Dir, func(id crypto.ID, _ pageKind) bool {
+				err = walkTree(ctx, g.rd, root.Dir, func(id crypto.ID, _ pageKind, _ uint32) bool {
 					n := g.roll.number(&id)
 					if visited.has(n) && g.rd.stored(ctx, &id) {
 						return false

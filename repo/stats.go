@@ -170,7 +170,7 @@ func (r *Repo) findOwners(ctx context.Context, rd *Reader, roll *roll, st *Stats
 			root, err := r.Root(&s.Parts[p])
 			if err == nil {
 				err = walkTree(ctx, rd, root.Dir,
-					func(id crypto.ID, _ pageKind) bool { return own(&id) || !rd.stored(ctx, &id) },
+					func(id crypto.ID, _ pageKind, _ uint32) bool { return own(&id) || !rd.stored(ctx, &id) },
 					func(ref Ref) { own(&ref.ID) })
 			}
 			if err != nil {

@@ -25,7 +25,7 @@ func slowStats(t testing.TB, r *Repo) (used, dead, slack int64, alone map[string
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := walkTree(ctx, r.reader, root.Dir, func(id crypto.ID, _ pageKind) bool { own(id); return true }, func(ref Ref) { own(ref.ID) }); err != nil {
+		if err := walkTree(ctx, r.reader, root.Dir, func(id crypto.ID, _ pageKind, _ uint32) bool { own(id); return true }, func(ref Ref) { own(ref.ID) }); err != nil {
 			t.Fatal(err)
 		}
 	}

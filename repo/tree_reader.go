@@ -59,7 +59,7 @@ func (r *DirReader) next(ctx context.Context, e *RawEntry) (bool, error) {
 		}
 		if !r.cursor.more {
 			if r.files != r.dir.Files || r.bytes != r.dir.Bytes {
-				r.err = treeError("directory %s: totals of files and bytes contradict its entries", r.dir.Root.Short())
+				r.err = wrongTotals(&r.dir)
 				break
 			}
 			return false, nil
@@ -67,6 +67,10 @@ func (r *DirReader) next(ctx context.Context, e *RawEntry) (bool, error) {
 		r.open(ctx)
 	}
 	return false, r.err
+}
+
+func wrongTotals(d *Dir) error {
+	return treeError("directory %s: totals of files and bytes contradict its entries", d.Root.Short())
 }
 
 // open goes down to the next leaf and opens it.

@@ -307,7 +307,7 @@ func TestWalkTree_ReachesAllPagesAndChunksOnce(t *testing.T) {
 
 	got := map[Ref]int{}
 	seen := map[crypto.ID]int{}
-	visit := func(id crypto.ID, kind pageKind) bool {
+	visit := func(id crypto.ID, kind pageKind, _ uint32) bool {
 		if isContent := m.pages[id][0]&0xf0 == contentPageKind; isContent != (kind == contentPage) {
 			t.Errorf("page %s: got kind %d", id.Short(), kind)
 		}
