@@ -155,6 +155,7 @@ func (r *Repo) Check(ctx context.Context, o CheckOptions, p *CheckProgress) (*Ch
 	}
 	if o.ReadData && r.state != nil {
 		r.damaged.Store(c.damage)
+		r.reader.packsChanged()
 		if err := writeDamage(r.state, r.id, c.damage); noSpace(err) {
 			r.notRemembered(err)
 		} else if err != nil {

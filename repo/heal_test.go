@@ -292,3 +292,42 @@ func TestRepoHeal_ADeadDeltaBlockWhoseDictionaryWentIsNoCopy(t *testing.T) {
 		})
 	}
 }
+
+// A check of one snapshot reads only what that needs. What else leans on a block that it could not read is no copy
+// either, whoever has not read it yet.
+func TestRepoHeal_WhatLeansOnADamagedBlockIsNoCopy(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 9))
+	st, state := store.NewMem(), t.TempDir()
+	initTestRepo(t, st, MinPackSize)
+	r := openTestRepo(t, st, Options{StateDir: state})
+	dump := textRows(rng, 2500)
+	edited := func(at int) version {
+		b := bytes.Clone(dump)
+		copy(b[at*testChunk+500:], "something else")
+		return version{"dump": b}
+	}
+	first := commit(t, r, version{"dump": dump}, nil)
+	one, other := edited(2), edited(5)
+	commit(t, r, one, first)
+	third := commit(t, r, other, first)
+	if damageBlocks(t, r, st, func(n int) bool { return n == 1 }) != 1 {
+		t.Fatal("there is no block to damage")
+	}
+	r.Close()
+	r = openTestRepo(t, st, Options{StateDir: state})
+	rep := checked(t, r, CheckOptions{ReadData: true, Snapshots: []string{third.ID}})
+	known := 0
+	for _, blocks := range r.damaged.Load().blocks {
+		known += len(blocks)
+	}
+	if known != 2 {
+		t.Fatalf("%d blocks are known to be damaged, want the first and the one of %s that leans on it: %+v", known, third.ID, rep.Findings)
+	}
+	s := commit(t, r, one, nil)
+	r.Close()
+	r = openTestRepo(t, st, Options{StateDir: state})
+	defer r.Close()
+	if got, err := readFiles(t.Context(), r, s); err != nil || !sameFiles(got, one) {
+		t.Errorf("what was backed up after the damage was known can not be read: %v", err)
+	}
+}

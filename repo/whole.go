@@ -3,9 +3,9 @@ package repo
 import "context"
 
 // whole tells whether all that the dictionary of a block leads to is in the
-// store. gc deletes what no snapshot needs, also from under a dead delta block
-// whose pack stays, and a power cut may end it half way: such a block is no
-// copy of its chunks any more.
+// store, and in no block that a check could not read. gc deletes what no snapshot
+// needs, also from under a dead delta block whose pack stays, and a power cut may
+// end it half way: such a block is no copy of its chunks any more.
 func (rd *Reader) whole(ctx context.Context, key blockKey) (bool, error) {
 	rd.wholeMu.Lock()
 	known, ok := rd.isWhole[key]
@@ -29,6 +29,9 @@ func (rd *Reader) whole(ctx context.Context, key blockKey) (bool, error) {
 		spots, trouble := rd.candidates(ctx, t.header.kind, &id, rec.depth, buf[:0])
 		found := false
 		for _, s := range spots {
+			if !rd.bare && rd.repo.isDamaged(s.pack, uint32(s.block)) {
+				continue // a check finds out itself
+			}
 			// The depth falls with each step, so this ends.
 			ok, err := rd.whole(ctx, blockKey{s.pack, uint32(s.block)})
 			if found = found || ok; found {
@@ -55,7 +58,8 @@ func (rd *Reader) whole(ctx context.Context, key blockKey) (bool, error) {
 	return true, nil
 }
 
-// wholeness is what whole has found of a block, until packs come or go.
+// wholeness is what whole has found of a block, until packs come or go or a
+// check has read them.
 type wholeness struct {
 	whole bool
 	err   error
@@ -70,7 +74,8 @@ func (rd *Reader) noteWhole(key blockKey, v wholeness) {
 	rd.isWhole[key] = v
 }
 
-// packsChanged forgets what packs that came or went may have changed.
+// packsChanged forgets what packs that came or went, or a check of them, may have
+// changed.
 func (rd *Reader) packsChanged() {
 	rd.wholeMu.Lock()
 	rd.isWhole = nil

@@ -104,6 +104,7 @@ func (r *Repo) openStateForWriting(c *chain, accept bool) (err error) {
 	}
 	if damaged, err := readDamage(r.state, r.id); err == nil {
 		r.damaged.Store(damaged)
+		r.reader.packsChanged()
 	} else {
 		r.mu.Lock()
 		r.warn(err.Error())
