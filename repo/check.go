@@ -154,8 +154,7 @@ func (r *Repo) Check(ctx context.Context, o CheckOptions, p *CheckProgress) (*Ch
 		c.damage.merge(r.damaged.Load()) // of what was not read, what is known stays
 	}
 	if o.ReadData && r.state != nil {
-		r.damaged.Store(c.damage)
-		r.reader.packsChanged()
+		r.knowDamage(c.damage)
 		if err := writeDamage(r.state, r.id, c.damage); noSpace(err) {
 			r.notRemembered(err)
 		} else if err != nil {

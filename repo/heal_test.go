@@ -3,11 +3,13 @@ package repo
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
 
+	"github.com/generalbots/backupd/crypto"
 	"github.com/generalbots/backupd/internal/store"
 )
 
@@ -329,5 +331,88 @@ func TestRepoHeal_WhatLeansOnADamagedBlockIsNoCopy(t *testing.T) {
 	defer r.Close()
 	if got, err := readFiles(t.Context(), r, s); err != nil || !sameFiles(got, one) {
 		t.Errorf("what was backed up after the damage was known can not be read: %v", err)
+	}
+}
+
+// A block that a check could not read may be read again, as when a cable was loose. What is stored anew does not lean on
+// it all the same, and is stored once.
+func TestRepoHeal_WhatIsStoredAnewLeansOnNothingDamaged(t *testing.T) {
+	rng := rand.New(rand.NewPCG(8, 9))
+	st, state := store.NewMem(), t.TempDir()
+	initTestRepo(t, st, MinPackSize)
+	r := openTestRepo(t, st, Options{StateDir: state})
+	v := version{"dump": textRows(rng, 2500)}
+	first := commit(t, r, v, nil)
+	edited := bytes.Clone(v["dump"])
+	copy(edited[2*testChunk:], "something else")
+	next := version{"dump": edited}
+	second := commit(t, r, next, first)
+	found := &damageList{blocks: map[crypto.PackID][]uint32{}}
+	info := r.catalog.info(r.catalog.all(kindData)[0])
+	found.add(info.id, 0)
+	if err := writeDamage(r.state, r.id, found); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	var last *Snapshot
+	for round := range 3 {
+		r = openTestRepo(t, st, Options{StateDir: state})
+		var stored int64
+		s, err := commitFilesAs(t.Context(), r, mustID(t, r), next, second, func(w *Writer, ctx context.Context, m *Manifest) error {
+			stored = w.NewBytes()
+			return w.Commit(ctx, m)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last = s; (round == 0) != (stored > 0) {
+			t.Errorf("the backup %d after the check stored %d bytes", round, stored)
+		}
+		r.Close()
+	}
+	overwrite(t, st, packName(info.id, info.kind), func(b []byte) []byte { b[headerSize] ^= 1; return b })
+	r = openTestRepo(t, st, Options{StateDir: state})
+	defer r.Close()
+	if got, err := readFiles(t.Context(), r, last); err != nil || !sameFiles(got, next) {
+		t.Errorf("what was stored anew is gone with the damaged block: %v", err)
+	}
+}
+
+// A daemon has blocks in memory that rot on the disk meanwhile. Once a check has found them, what it remembers is no base
+// and no dictionary for what it stores anew.
+func TestRepoHeal_WhatIsInMemoryDoesNotStandInForTheDisk(t *testing.T) {
+	for _, kind := range []packKind{kindData, kindTree} {
+		t.Run(kind.String(), func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(9, 9))
+			st, state := store.NewMem(), t.TempDir()
+			initTestRepo(t, st, MinPackSize)
+			r := openTestRepo(t, st, Options{StateDir: state})
+			defer func() { r.Close() }()
+			v := version{"dump": textRows(rng, 2500), "small": []byte("x")}
+			last := commit(t, r, v, nil)
+			if _, err := readFiles(t.Context(), r, last); err != nil {
+				t.Fatal(err)
+			}
+			info := r.catalog.info(r.catalog.all(kind)[0])
+			overwrite(t, st, packName(info.id, info.kind), func(b []byte) []byte { b[headerSize] ^= 1; return b })
+			if got, err := readFiles(t.Context(), r, last); err != nil || !sameFiles(got, v) {
+				t.Fatalf("it is not in memory, so the test shows nothing: %v", err)
+			}
+			if rep := checked(t, r, CheckOptions{ReadData: true}); rep.Sound() || r.damaged.Load().count() != 1 {
+				t.Fatalf("%+v", rep)
+			}
+			last, err := commitFiles(t.Context(), r, v, last)
+			if errors.Is(err, ErrDamaged) {
+				last, err = commitFiles(t.Context(), r, v, nil) // a run takes a base that can not be read for none
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Close()
+			r = openTestRepo(t, st, Options{StateDir: state})
+			if got, err := readFiles(t.Context(), r, last); err != nil || !sameFiles(got, v) {
+				t.Errorf("what was backed up after the damage was known can not be read: %v", err)
+			}
+		})
 	}
 }

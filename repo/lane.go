@@ -286,6 +286,7 @@ type dictionary struct {
 // here: check finds it, and a dictionary is only worth having.
 func (l *Lane) gather(ctx context.Context, like []Ref) (*dictionary, error) {
 	rd := l.w.r.reader
+	damaged := l.w.r.damaged.Load().count() > 0
 	var req request
 	defer func() { rd.releaseAll(req.held) }()
 	d := &dictionary{}
@@ -300,6 +301,10 @@ func (l *Lane) gather(ctx context.Context, like []Ref) (*dictionary, error) {
 			continue
 		}
 		req.held = append(req.held, e)
+		// A cache may still have what a check could not read any more.
+		if damaged && !l.w.usable(ctx, s.pack, uint32(s.block)) {
+			continue
+		}
 		// Compared with its id like any chunk: the block that leans on it is
 		// verified against these very bytes, so a flipped bit would go unseen.
 		chunk, err := rd.verified(e.val, s.chunk)

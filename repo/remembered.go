@@ -263,6 +263,17 @@ func (d *damageList) has(id crypto.PackID, block uint32) bool {
 	return len(b) > 0 && (slices.Contains(b, block) || slices.Contains(b, wholePack))
 }
 
+// knowDamage takes in what a check has found. What is in memory of such blocks is
+// dropped: a run would build on it what nobody can read any more.
+func (r *Repo) knowDamage(d *damageList) {
+	r.damaged.Store(d)
+	if d.count() > 0 {
+		r.reader.close()
+	} else {
+		r.reader.packsChanged()
+	}
+}
+
 // isDamaged tells whether a check has found a block unreadable: its chunks
 // count as not stored, and another copy is read first.
 func (r *Repo) isDamaged(pack, block uint32) bool {

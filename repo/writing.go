@@ -103,8 +103,7 @@ func (r *Repo) openStateForWriting(c *chain, accept bool) (err error) {
 		return err
 	}
 	if damaged, err := readDamage(r.state, r.id); err == nil {
-		r.damaged.Store(damaged)
-		r.reader.packsChanged()
+		r.knowDamage(damaged)
 	} else {
 		r.mu.Lock()
 		r.warn(err.Error())
