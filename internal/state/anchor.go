@@ -1,5 +1,7 @@
 package state
 
+import "errors"
+
 // Anchor is the end of a log that lies beside the state file. It stands in the file as it was when the last
 // transaction committed: whatever that wrote, the log can not lose the record that was made before it unseen.
 type Anchor struct {
@@ -29,13 +31,29 @@ func (db *DB) Follow(end func() Anchor) {
 
 // Anchor reads it; ErrNotFound where nothing was ever followed.
 func (db *DB) Anchor() (Anchor, error) {
-	return view(db, func(tx *Tx) (Anchor, error) {
-		a, err := load(tx, anchorKind, anchorKey)
-		if err != nil {
-			return Anchor{}, err
-		}
+	return view(db, (*Tx).followed)
+}
+
+// followed looks the anchor up. Where there is none, none of the other keys may be one that
+// damage made of its key: without the anchor a log could lose its end unseen.
+func (tx *Tx) followed() (Anchor, error) {
+	a, err := load(tx, anchorKind, anchorKey)
+	if err == nil {
 		return *a, nil
-	})
+	}
+	if errors.Is(err, ErrNotFound) {
+		walked := tx.walk(bucketAbout, false, nil, func(key, _ []byte) (bool, error) {
+			switch string(key) {
+			case aboutSchema, aboutRepository, aboutClosed:
+				return true, nil
+			}
+			return false, tx.damage(damaged("%q stands where the anchor should", key))
+		})
+		if walked != nil {
+			err = walked
+		}
+	}
+	return Anchor{}, err
 }
 
 // anchor writes where the log ends now.

@@ -148,6 +148,30 @@ func judge(t *testing.T, path string) {
 	}
 }
 
+func TestInspect_TakesBucketsThatGrewAndWereEmptied(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	db := openAt(t, path)
+	judge(t, path)
+	for _, jobs := range []int{1, 2, 40, 250} {
+		for i := range jobs {
+			must(t, db.PutJob(state.Job{ID: fmt.Sprintf("j%d", i), CreatedAt: epoch, ErrorMessage: strings.Repeat("long", 1000)}))
+			if i < 3 || i%50 == 0 {
+				judge(t, path)
+			}
+		}
+		for i := range jobs { // from the front: whole leaves go one after the other
+			must(t, db.DeleteJob(fmt.Sprintf("j%d", i)))
+			if i%20 == 0 || jobs-i < 5 {
+				judge(t, path)
+			}
+		}
+		must(t, db.Close())
+		judge(t, path)
+		db = openAt(t, path)
+	}
+	must(t, db.Close())
+}
+
 func TestState_FollowsAModelThroughARandomLife(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

@@ -17,6 +17,12 @@ import (
 //	leaf     count × {flags u32, position u32, key length u32, value length u32}, then keys and values
 //	freelist count × page u64; a count of 65535 means that the first u64 is the count
 //
+// A position counts from the element that says it. Keys and values stand in the
+// order of their elements, right behind the last one and each other: a count or
+// a length that is not the written one leaves a gap. Every page is part of one
+// tree, of the freelist, or named in it: what a tree lost stands in none. So no
+// record can be gone and the file look whole.
+//
 // Pages 0 and 1 are metas and the valid one of the higher transaction counts. A
 // bucket is a value {root page u64, sequence u64}; root page 0 means that a leaf
 // page follows at once. Our files have buckets in the root and none in buckets.
@@ -35,6 +41,9 @@ const (
 	metaMagic   = 0xED0CDAED
 	metaVersion = 2
 	noFreelist  = ^uint64(0)
+
+	// newPages is how many pages bbolt begins a file with. The first commit makes it longer.
+	newPages = 4
 
 	// maxSize is the greatest size of the file in bytes: a hundred times what years of jobs need.
 	maxSize = 4 << 30
@@ -59,10 +68,9 @@ func damaged(format string, a ...any) error { return fmt.Errorf(format, a...) }
 
 // unfinished reports whether a file of size bytes was never written to after
 // bbolt began it, so that nothing can have been promised: such a file has the
-// four pages it begins with at most, as the first commit makes it longer, and no
-// valid meta page.
+// pages it begins with at most and no valid meta page.
 func unfinished(file io.ReaderAt, size int64) bool {
-	if size > 4*pageSize {
+	if size > newPages*pageSize {
 		return false
 	}
 	_, err := newestMeta(file)
@@ -79,7 +87,7 @@ func inspect(file io.ReaderAt, size int64) error {
 	if size > maxSize {
 		return damaged("its %d bytes are more than the %d it may have", size, int64(maxSize))
 	}
-	if m.pages < 4 || m.pages > uint64(size/pageSize) {
+	if m.pages < newPages || m.pages > uint64(size/pageSize) {
 		return damaged("it should have %d pages and has %d", m.pages, size/pageSize)
 	}
 	s := &structure{file: file, meta: m, seen: make([]uint64, m.pages/64+1)}
@@ -178,7 +186,12 @@ func (s *structure) tree(id uint64, low, high []byte, depth int, leaf func(flags
 	}
 	switch flags {
 	case flagLeaf:
-		return leaves(p, id, count, low, high, leaf)
+		// An emptied leaf leaves its tree, and an emptied bucket moves into the root.
+		if count == 0 && (id != s.meta.root || s.meta.pages > newPages) {
+			return damaged("page %d is empty", id)
+		}
+		_, err := leaves(p, id, count, low, high, leaf)
+		return err
 	case flagBranch:
 	default:
 		return damaged("page %d has type %#x where a tree goes on", id, flags)
@@ -186,72 +199,80 @@ func (s *structure) tree(id uint64, low, high []byte, depth int, leaf func(flags
 	if count == 0 {
 		return damaged("page %d leads nowhere", id)
 	}
+	next := pageHeader + count*element // where the next key stands
+	if next > len(p) {
+		return damaged("page %d has %d entries", id, count)
+	}
 	key := func(i int) ([]byte, error) {
 		e := pageHeader + i*element
-		return within(p, id, e, binary.NativeEndian.Uint32(p[e:]), binary.NativeEndian.Uint32(p[e+4:]))
-	}
-	if pageHeader+count*element > len(p) {
-		return damaged("page %d has %d entries", id, count)
+		k, err := within(p, id, e, next, binary.NativeEndian.Uint32(p[e:]), binary.NativeEndian.Uint32(p[e+4:]))
+		next += len(k)
+		return k, err
 	}
 	this, err := key(0)
 	if err != nil {
 		return err
 	}
 	for i := range count {
-		next := high
+		after := high
 		if i+1 < count {
-			if next, err = key(i + 1); err != nil {
+			if after, err = key(i + 1); err != nil {
 				return err
 			}
 		}
-		if low != nil && bytes.Compare(this, low) < 0 || next != nil && bytes.Compare(this, next) >= 0 {
+		if low != nil && bytes.Compare(this, low) < 0 || after != nil && bytes.Compare(this, after) >= 0 {
 			return damaged("keys of page %d are out of order", id)
 		}
 		child := binary.NativeEndian.Uint64(p[pageHeader+i*element+8:])
-		if err := s.tree(child, this, next, depth+1, leaf); err != nil {
+		if err := s.tree(child, this, after, depth+1, leaf); err != nil {
 			return err
 		}
-		low, this = this, next
+		low, this = this, after
 	}
 	return nil
 }
 
-// within cuts length bytes out of a page, at position bytes after the element e
-// that says so. Keys are never empty.
-func within(p []byte, id uint64, e int, position, length uint32) ([]byte, error) {
-	start := uint64(e) + uint64(position)
-	if length == 0 || length > maxKey || start+uint64(length) > uint64(len(p)) {
+// within cuts length bytes out of a page at start, which must be position bytes
+// after the element e that says so. Keys are never empty.
+func within(p []byte, id uint64, e, start int, position, length uint32) ([]byte, error) {
+	if uint64(e)+uint64(position) != uint64(start) {
+		return nil, damaged("a key of page %d is said to stand at %d, not %d", id, uint64(e)+uint64(position), start)
+	}
+	if length == 0 || length > maxKey || uint64(start)+uint64(length) > uint64(len(p)) {
 		return nil, damaged("a key of page %d has %d bytes at %d", id, length, start)
 	}
-	return p[start : start+uint64(length)], nil
+	return p[start : start+int(length)], nil
 }
 
-func leaves(p []byte, id uint64, count int, low, high []byte, leaf func(flags uint32, key, value []byte) error) error {
-	if pageHeader+count*element > len(p) {
-		return damaged("page %d has %d entries", id, count)
+// leaves tells leaf every entry of a page and returns where the last one ends.
+func leaves(p []byte, id uint64, count int, low, high []byte, leaf func(flags uint32, key, value []byte) error) (end int, err error) {
+	start := pageHeader + count*element
+	if start > len(p) {
+		return 0, damaged("page %d has %d entries", id, count)
 	}
 	order := binary.NativeEndian
 	for i := range count {
 		e := pageHeader + i*element
 		flags, position, ksize, vsize := order.Uint32(p[e:]), order.Uint32(p[e+4:]), order.Uint32(p[e+8:]), order.Uint32(p[e+12:])
-		key, err := within(p, id, e, position, ksize)
+		key, err := within(p, id, e, start, position, ksize)
 		if err != nil {
-			return err
+			return 0, err
 		}
-		start := uint64(e) + uint64(position) + uint64(ksize)
-		if start+uint64(vsize) > uint64(len(p)) {
-			return damaged("a value of page %d has %d bytes at %d", id, vsize, start)
+		start += len(key)
+		if uint64(start)+uint64(vsize) > uint64(len(p)) {
+			return 0, damaged("a value of page %d has %d bytes at %d", id, vsize, start)
 		}
 		// low is the branch's key for the first entry, which may be equal to it.
 		if low != nil && bytes.Compare(key, low) < 0 || i > 0 && bytes.Equal(key, low) || high != nil && bytes.Compare(key, high) >= 0 {
-			return damaged("keys of page %d are out of order", id)
+			return 0, damaged("keys of page %d are out of order", id)
 		}
-		if err := leaf(flags, key, p[start:start+uint64(vsize)]); err != nil {
-			return err
+		if err := leaf(flags, key, p[start:start+int(vsize)]); err != nil {
+			return 0, err
 		}
+		start += int(vsize)
 		low = key
 	}
-	return nil
+	return start, nil
 }
 
 // bucket judges one entry of the root: a bucket, and the tree in it.
@@ -272,10 +293,15 @@ func (s *structure) bucket(flags uint32, key, value []byte) error {
 	if len(p) < pageHeader || binary.NativeEndian.Uint16(p[8:]) != flagLeaf || binary.NativeEndian.Uint64(p) != 0 {
 		return damaged("the small bucket %q holds no leaf page", key)
 	}
-	return leaves(p, 0, int(binary.NativeEndian.Uint16(p[10:])), nil, nil, entry)
+	end, err := leaves(p, 0, int(binary.NativeEndian.Uint16(p[10:])), nil, nil, entry)
+	if err == nil && end != len(p) {
+		err = damaged("the small bucket %q has %d bytes, of which %d are entries", key, len(p), end)
+	}
+	return err
 }
 
-// free judges the freelist: inside the file, each page once, none in use.
+// free judges the freelist: inside the file, each page once, none in use, and
+// none left that is neither free nor in use. Call it when all trees were walked.
 func (s *structure) free() error {
 	if s.meta.freelist == noFreelist {
 		return damaged("no freelist, which this program always writes")
@@ -308,6 +334,11 @@ func (s *structure) free() error {
 			return damaged("page %d is free and used, or free twice", id)
 		}
 		s.seen[id/64] |= 1 << (id % 64)
+	}
+	for id := range s.meta.pages {
+		if s.seen[id/64]&(1<<(id%64)) == 0 {
+			return damaged("page %d is neither free nor used: something that led to it is gone", id)
+		}
 	}
 	return nil
 }

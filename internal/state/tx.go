@@ -16,6 +16,13 @@ import (
 
 const bucketAbout = "about"
 
+// Its keys, besides that of the anchor.
+const (
+	aboutSchema     = "schema"
+	aboutRepository = "repository"
+	aboutClosed     = "closed"
+)
+
 // buckets are all of a file of this schema.
 var buckets = []string{
 	bucketAbout, jobKind.bucket, jobTimes, scheduleKind.bucket, answerKind.bucket, answerTimes, expiryKind.bucket, verificationKind.bucket, deletionKind.bucket,
@@ -252,7 +259,7 @@ func (tx *Tx) binding(repository string) (fresh, closed bool, err error) {
 		}
 		return true, false, nil
 	}
-	schema, err := tx.get(bucketAbout, []byte("schema"))
+	schema, err := tx.get(bucketAbout, []byte(aboutSchema))
 	if err != nil {
 		return false, false, err
 	}
@@ -263,7 +270,7 @@ func (tx *Tx) binding(repository string) (fresh, closed bool, err error) {
 	if version > schemaVersion {
 		return false, false, &NewerError{What: "state file", Have: version, Know: schemaVersion}
 	}
-	have, err := tx.get(bucketAbout, []byte("repository"))
+	have, err := tx.get(bucketAbout, []byte(aboutRepository))
 	if err != nil {
 		return false, false, err
 	}
@@ -278,7 +285,7 @@ func (tx *Tx) binding(repository string) (fresh, closed bool, err error) {
 			return false, false, err
 		}
 	}
-	mark, err := tx.get(bucketAbout, []byte("closed"))
+	mark, err := tx.get(bucketAbout, []byte(aboutClosed))
 	return false, string(mark) == "yes", err
 }
 
@@ -290,10 +297,10 @@ func (tx *Tx) found(repository string) (err error) {
 			return err
 		}
 	}
-	if err := tx.put(bucketAbout, []byte("schema"), []byte(strconv.Itoa(schemaVersion))); err != nil {
+	if err := tx.put(bucketAbout, []byte(aboutSchema), []byte(strconv.Itoa(schemaVersion))); err != nil {
 		return err
 	}
-	if err := tx.put(bucketAbout, []byte("repository"), []byte(repository)); err != nil {
+	if err := tx.put(bucketAbout, []byte(aboutRepository), []byte(repository)); err != nil {
 		return err
 	}
 	return tx.setClosed(false)
@@ -304,7 +311,7 @@ func (tx *Tx) setClosed(closed bool) error {
 	if closed {
 		mark = "yes"
 	}
-	return tx.put(bucketAbout, []byte("closed"), []byte(mark))
+	return tx.put(bucketAbout, []byte(aboutClosed), []byte(mark))
 }
 
 // pages has bbolt examine itself. It works in a goroutine of its own, where
@@ -334,7 +341,7 @@ func (tx *Tx) records(ctx context.Context) error {
 	if _, err := examine(ctx, tx, verificationKind); err != nil {
 		return err
 	}
-	if _, err := load(tx, anchorKind, anchorKey); err != nil && !errors.Is(err, ErrNotFound) {
+	if _, err := tx.followed(); err != nil && !errors.Is(err, ErrNotFound) {
 		return err
 	}
 	if err := indexed(ctx, tx, jobKind, jobTimes, func(j *Job) (time.Time, []byte) { return j.CreatedAt, j.summary() }); err != nil {
