@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -155,5 +156,31 @@ func TestReport_SaysWhichTargetsWereReachedAndWhichMissed(t *testing.T) {
 func TestParseRows_RefusesWhatIsNotThere(t *testing.T) {
 	if _, err := parseRows("first,second"); err == nil {
 		t.Error("row second was taken")
+	}
+}
+
+func TestUpToDate_RefusesABinaryOlderThanItsSources(t *testing.T) {
+	root := t.TempDir()
+	file := func(name string, minute int) string {
+		path := filepath.Join(root, name)
+		at := time.Date(2026, 1, 2, 3, minute, 0, 0, time.UTC)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600), os.Chtimes(path, at, at)); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	binary := file("bin/backupd", 10)
+	for _, name := range []string{"repo/a.go", "go.mod"} {
+		file(name, 5)
+	}
+	for _, name := range []string{"repo/a_test.go", "bench/b.go", "docs/c.go", ".cache/d.go", "README.md"} {
+		file(name, 20)
+	}
+	if err := upToDate(binary, root); err != nil {
+		t.Errorf("what does not go into the binary is newer: %v", err)
+	}
+	file("repo/deep/e.go", 11)
+	if err := upToDate(binary, root); err == nil || !strings.Contains(err.Error(), "make build") {
+		t.Errorf("a source is newer: %v", err)
 	}
 }

@@ -76,7 +76,7 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.imageMB, "image", 4000, "megabytes of the image of a virtual machine")
 	flags.BoolVar(&o.imageDisk, "image-disk", false, "the image and its repositories lie on the disk of -disk, with nothing of them cached")
 	flags.IntVar(&o.sparseGB, "sparse", 100, "gigabytes the sparse file seems to have")
-	flags.StringVar(&o.backupd, "backupd", "bin/backupd", "the binary to measure")
+	flags.StringVar(&o.backupd, "backupd", ownBinary, "the binary to measure")
 	flags.BoolVar(&o.keep, "keep", false, "leave the source trees in the working directories for the next run")
 	if err := flags.Parse(args); err != nil {
 		return o, err

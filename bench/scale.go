@@ -59,7 +59,7 @@ func runScale(ctx context.Context, args []string) (err error) {
 	flags.StringVar(&g.o.work, "work", "/dev/shm/backupd-scale", "working directory, on a RAM disk; on a disk what stands before a step is synced")
 	flags.StringVar(&g.csv, "csv", "docs/scale.csv", "where the figures go; - prints them")
 	flags.StringVar(&g.svg, "svg", "docs/scale.svg", "where the plot goes; - for none")
-	flags.StringVar(&g.o.backupd, "backupd", "bin/backupd", "the binary to measure")
+	flags.StringVar(&g.o.backupd, "backupd", ownBinary, "the binary to measure")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

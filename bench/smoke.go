@@ -56,7 +56,7 @@ func runSmoke(ctx context.Context, args []string) (err error) {
 	update := flags.Bool("update", false, "write what is measured as the usual ratios; on a quiet machine")
 	budget := flags.Duration("budget", 120*time.Second, "no further set of pairs is begun after half of this")
 	flags.StringVar(&o.work, "work", smokePlace(), "working directory, on a RAM disk where there is one")
-	flags.StringVar(&o.backupd, "backupd", "bin/backupd", "the binary to measure")
+	flags.StringVar(&o.backupd, "backupd", ownBinary, "the binary to measure")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

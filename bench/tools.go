@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -99,6 +100,11 @@ func findTools(ctx context.Context, o options) ([]*tool, error) {
 		if found, err = filepath.Abs(found); err != nil {
 			return nil, err
 		}
+		if own, _ := filepath.Abs(ownBinary); own == found {
+			if err := upToDate(found, "."); err != nil {
+				return nil, err
+			}
+		}
 		t := c.build(found, filepath.Join(o.work, c.name))
 		t.name, t.path = c.name, found
 		_, stdout, err := command{argv: append([]string{found}, c.version...)}.measure(ctx)
@@ -122,6 +128,33 @@ func findTools(ctx context.Context, o options) ([]*tool, error) {
 		return nil, errors.New("nothing to measure: no bin/backupd (make build), no restic, no borg, no kopia")
 	}
 	return tools, nil
+}
+
+// ownBinary is what is measured where no other is named.
+const ownBinary = "bin/backupd"
+
+// upToDate refuses a binary that is older than a source of it below root: its figures would be
+// taken for those of the sources.
+func upToDate(binary, root string) error {
+	info, err := os.Stat(binary)
+	if err != nil {
+		return err
+	}
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if name := d.Name(); d.IsDir() && path != root && (strings.HasPrefix(name, ".") || slices.Contains([]string{"bench", "docs", "testdata", "var"}, name)) {
+			return fs.SkipDir
+		} else if d.IsDir() || !strings.HasSuffix(name, ".go") && name != "go.mod" || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		source, err := d.Info()
+		if err == nil && source.ModTime().After(info.ModTime()) {
+			err = fmt.Errorf("%s is older than %s: run `make build` first, or name another binary with -backupd", binary, path)
+		}
+		return err
+	})
 }
 
 func newBackupd(_, home string) *tool {
