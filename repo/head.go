@@ -191,6 +191,20 @@ func (c *chain) firstGap(at place, whole uint64) (first, last uint64, gap bool) 
 	return 0, 0, false
 }
 
+// behind tells whether writer has published what h does not know of: a run of
+// it ended before it was remembered.
+func (h *head) behind(c *chain, writer writerID) bool {
+	var known uint64
+	if h != nil {
+		for _, w := range h.Writers {
+			if w.Writer == writer {
+				known = w.Seq
+			}
+		}
+	}
+	return known < c.ends[writer].wholeSeq
+}
+
 // forward returns h moved on to what c holds. No writer ever goes back, and
 // none is dropped.
 func (h *head) forward(repo crypto.RepoID, c *chain) *head {

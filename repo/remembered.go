@@ -115,7 +115,8 @@ func (r *Repo) findGone() {
 		r.warn(fmt.Sprintf("%d packs that were there are gone or have another size: runs look up every chunk and store what is missing, until a check finds nothing missing", len(r.gone)))
 		r.mu.Unlock()
 	}
-	r.distrust = !ok && len(r.chain.snapshots) > 0 || len(r.gone) > 0 || r.damaged.Load().count() > 0
+	r.distrust = !ok && len(r.chain.snapshots) > 0 || len(r.gone) > 0 || r.damaged.Load().count() > 0 ||
+		r.head.behind(r.chain, r.writer) // what that run stored is not in the list
 }
 
 // missing tells which of the packs that were there can not be whole any more.

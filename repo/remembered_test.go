@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/generalbots/backupd/crypto"
+	"github.com/generalbots/backupd/internal/durable"
 	"github.com/generalbots/backupd/internal/store"
 )
 
@@ -64,6 +68,87 @@ func TestDistrusts_WhereNothingCouldBeRemembered(t *testing.T) {
 		r.options.StateDir = ""
 		put(t, r, randomChunks(rand.New(rand.NewPCG(1, 5)), 2, 1000, 2000), nil)
 	}
+}
+
+// A crash right after a snapshot was published, or a state directory without space, leaves the list of packs and the head
+// of the run before: what the snapshot's packs were is not known.
+func TestDistrusts_WhereTheLastRunWasNotRemembered(t *testing.T) {
+	for _, old := range [][]string{{headName, packListName}, {headName}, nil} {
+		st, state := store.NewMem(), t.TempDir()
+		initTestRepo(t, st, MinPackSize)
+		r := openTestRepo(t, st, Options{StateDir: state})
+		rng := rand.New(rand.NewPCG(1, 8))
+		put(t, r, randomChunks(rng, 2, 1000, 2000), nil)
+		r.Close()
+		before := make(map[string][]byte)
+		for _, name := range old {
+			b, err := os.ReadFile(filepath.Join(state, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			before[name] = b
+		}
+		r = openTestRepo(t, st, Options{StateDir: state})
+		put(t, r, randomChunks(rng, 2, 1000, 2000), nil)
+		r.Close()
+		for name, b := range before {
+			if err := os.WriteFile(filepath.Join(state, name), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r = openTestRepo(t, st, Options{StateDir: state})
+		for i, want := range []bool{len(old) > 0, false} {
+			w, err := r.NewWriter(t.Context(), WriterOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if w.Distrusts() != want {
+				t.Errorf("run %d with an old %v: distrusted is %v, want %v", i, old, w.Distrusts(), want)
+			}
+			if err := w.Commit(t.Context(), bareManifest(t, r)); err != nil {
+				t.Fatal(err)
+			}
+			w.Close()
+		}
+		r.Close()
+	}
+}
+
+// What can not be noted for want of space leaves the head where it was, which says so to the next run.
+func TestRemember_MovesNoHeadWithoutTheListOfPacks(t *testing.T) {
+	st, state := store.NewMem(), t.TempDir()
+	initTestRepo(t, st, MinPackSize)
+	r := openTestRepo(t, st, Options{StateDir: state})
+	defer r.Close()
+	rng := rand.New(rand.NewPCG(1, 9))
+	put(t, r, randomChunks(rng, 2, 1000, 2000), nil)
+	w, err := r.NewWriter(t.Context(), WriterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := r.state
+	r.state = noRoomFor{whole, packListName}
+	if err := w.Commit(t.Context(), bareManifest(t, r)); err != nil {
+		t.Fatalf("a state directory without space fails a run: %v", err)
+	}
+	w.Close()
+	r.state = whole
+	if !r.head.behind(r.chain, r.writer) {
+		t.Error("the head says that the packs of the last run were noted")
+	}
+}
+
+// noRoomFor is a directory where one file finds no space.
+type noRoomFor struct {
+	durable.FS
+	name string
+}
+
+func (d noRoomFor) Rename(from, to string) error {
+	if to == d.name {
+		return syscall.ENOSPC
+	}
+	return d.FS.Rename(from, to)
 }
 
 // A process may keep a repository open while another one writes with the same

@@ -124,8 +124,8 @@ func noSpace(err error) bool {
 
 // notRemembered warns that the state directory has no space. What it keeps is
 // not needed for anything that is in the repository: with an older head the
-// repository still descends from it, and a run without a writer id of its own
-// is a writer of its own.
+// repository still descends from it, and the next run trusts no base; and a run
+// without a writer id of its own is a writer of its own.
 func (r *Repo) notRemembered(why error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -203,13 +203,17 @@ func (r *Repo) adoptChain() {
 	r.mu.Unlock()
 }
 
-// remember moves the head forward and notes which packs there are.
+// remember notes which packs there are, then moves the head forward: a head at
+// the end of the chain says that the list has the packs of all runs.
 func (r *Repo) remember() error {
 	if r.state == nil {
 		return nil
 	}
 	h := r.head.forward(r.id, r.chain)
-	err := writeHead(r.state, h)
+	err := r.rememberPacks(nil)
+	if err == nil {
+		err = writeHead(r.state, h)
+	}
 	if noSpace(err) {
 		r.notRemembered(err)
 		return nil
@@ -218,11 +222,7 @@ func (r *Repo) remember() error {
 		return fmt.Errorf("it is in the repository, but the state directory could not be written: %w", err)
 	}
 	r.head = h
-	if err = r.rememberPacks(nil); noSpace(err) {
-		r.notRemembered(err)
-		return nil
-	}
-	return err
+	return nil
 }
 
 // Forget removes snapshots by a record each. Their space comes back with the
