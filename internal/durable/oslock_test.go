@@ -3,6 +3,7 @@ package durable_test
 import (
 	"bufio"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,7 +15,9 @@ import (
 )
 
 // lockEnv makes the test binary a process that takes the lock in the directory
-// it names and waits to be killed.
+// it names and waits to be killed, or for the end of its input, which is the end
+// of who started it. Waiting for nothing at all would be a deadlock, of which
+// the runtime ends the process a moment later.
 const lockEnv = "DURABLE_TEST_LOCK"
 
 func TestMain(m *testing.M) {
@@ -28,7 +31,8 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Stdout.WriteString("locked\n")
-		select {}
+		io.Copy(io.Discard, os.Stdin)
+		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }
@@ -51,6 +55,9 @@ func TestLock_EndsWithTheProcessThatHeldIt(t *testing.T) {
 	child.Env = append(os.Environ(), lockEnv+"="+dir)
 	out, err := child.StdoutPipe()
 	ok(t, err)
+	in, err := child.StdinPipe()
+	ok(t, err)
+	defer in.Close()
 	ok(t, child.Start())
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if line != "locked\n" {
@@ -60,7 +67,9 @@ func TestLock_EndsWithTheProcessThatHeldIt(t *testing.T) {
 	wantHeld(t, f, durable.Exclusive, pid)
 	wantHeld(t, f, durable.Shared, pid)
 	ok(t, child.Process.Kill())
-	child.Wait()
+	if err := child.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Fatalf("the child ended by itself: %v", err)
+	}
 
 	reader, err := f.Lock("lock", durable.Shared, "")
 	ok(t, err)
