@@ -167,7 +167,7 @@ func (r *Repo) collect(ctx context.Context, dryRun bool, p *GCProgress) (*GCRepo
 	p.TotalPacks.Store(int64(len(plan.repack)))
 	if dryRun {
 		rep.BytesAfter, rep.MovedBytes = rep.BytesBefore-plan.freed, plan.moved
-		rep.PacksAfter = rep.PacksBefore - rep.DeadPacks - len(plan.repack) + int((plan.moved+int64(r.config.PackSize)-1)/int64(r.config.PackSize))
+		rep.PacksAfter = rep.PacksBefore - rep.DeadPacks - len(plan.repack) + plan.made
 		return rep, nil
 	}
 	// Forgotten snapshots go even when no pack does: nothing may be undeleted

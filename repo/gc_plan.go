@@ -12,6 +12,7 @@ type packUse struct {
 	kind       packKind
 	size       int64 // of the file
 	used, live int64 // sealed bytes of blocks; of live chunks, by their share
+	moves      int64 // sealed bytes of what repacking it writes: of blocks that go as they are all
 	crowded    bool  // closed because of its table: nothing can be added
 	reencode   bool  // a block of it is to lose its dictionary
 	leaned     bool  // such a block still leans on it
@@ -23,6 +24,7 @@ type gcPlan struct {
 	later  []uint32 // nothing will be once the repacked ones are gone
 	repack []uint32 // their live blocks go to new packs
 	moved  int64    // bytes that takes, about
+	made   int      // packs that takes, about
 	freed  int64    // bytes that come back, about
 }
 
@@ -38,9 +40,10 @@ const (
 func planPacks(use []packUse, packSize int64) gcPlan {
 	var p gcPlan
 	tails := map[packKind][]packUse{}
+	var moved [2]int64 // by kind-1
 	repack := func(u packUse) {
 		p.repack = append(p.repack, u.number)
-		p.moved += u.live
+		moved[u.kind-1] += u.moves
 		p.freed += u.size
 	}
 	for _, u := range use {
@@ -76,9 +79,13 @@ func planPacks(use []packUse, packSize int64) gcPlan {
 			}
 		}
 	}
-	// The new packs end in a tail of their own, padded.
-	if len(p.repack) > 0 {
-		p.freed -= tailSize(p.moved + MinTailSize/2)
+	// The new packs of each kind end in a tail of their own, padded.
+	for _, n := range moved {
+		if n > 0 {
+			p.moved += n
+			p.made += int(n/packSize) + 1
+			p.freed -= n/packSize*packSize + tailSize(n%packSize+MinTailSize/2)
+		}
 	}
 	return p
 }
@@ -95,12 +102,17 @@ func (g *garbage) plan(ctx context.Context) (*gcPlan, error) {
 		for b := range t.blocks[:len(t.blocks)-1] {
 			rec := &t.blocks[b]
 			u.used += int64(rec.sealed)
-			sealed := int64(rec.sealed)
+			sealed, live := int64(rec.sealed), g.liveBytes(n, rec, t)
 			if g.isAnew(n, b) {
 				sealed, u.reencode = max(1, int64(float64(rec.plain)*g.plainly[t.header.kind])), true
 			}
 			// Rounded up: a single live byte keeps a block.
-			u.live += (sealed*g.liveBytes(n, rec, t) + int64(rec.plain) - 1) / int64(rec.plain)
+			share := (sealed*live + int64(rec.plain) - 1) / int64(rec.plain)
+			u.live += share
+			if live > 0 && !g.takesApart(n, b, rec, live) {
+				share = sealed
+			}
+			u.moves += share
 			u.leaned = u.leaned || g.counts(n, rec, t, leaned)
 		}
 		use = append(use, u)
@@ -119,7 +131,7 @@ func (g *garbage) plan(ctx context.Context) (*gcPlan, error) {
 		g.reencode, g.live, g.leaned = nil, g.leaned, nil
 		return g.plan(ctx)
 	}
-	p.repack, p.moved, p.freed = nil, 0, 0
+	p.repack, p.moved, p.made, p.freed = nil, 0, 0, 0
 	return &p, nil
 }
 

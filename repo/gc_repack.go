@@ -91,6 +91,12 @@ func (rp *repacker) cause(err error) error {
 	return err
 }
 
+// takesApart tells whether of a block with so many live bytes the live chunks are
+// encoded anew; else it is moved as it is.
+func (g *garbage) takesApart(n uint32, b int, rec *blockRec, live int64) bool {
+	return g.isAnew(n, b) || rec.codec != codecDelta && live*100 < int64(rec.plain)*wholeShare
+}
+
 func (rp *repacker) pack(ctx context.Context, n uint32) error {
 	e, err := rp.g.rd.pack(ctx, n)
 	if err != nil {
@@ -107,8 +113,7 @@ func (rp *repacker) pack(ctx context.Context, n uint32) error {
 		if live == 0 {
 			continue
 		}
-		anew := rp.g.isAnew(n, b) || rec.codec != codecDelta && live*100 < int64(rec.plain)*wholeShare
-		if anew {
+		if rp.g.takesApart(n, b, rec, live) {
 			err = rp.encode(ctx, n, uint32(b), t)
 		} else {
 			err = rp.move(ctx, e.val, uint32(b))
