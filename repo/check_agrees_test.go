@@ -124,7 +124,7 @@ func hurt(t *testing.T, rng *rand.Rand, st store.Store, coarse bool) (what strin
 				if err == nil && !bytes.Equal(b, c) {
 					b = c
 				} else {
-					b[0] ^= 1
+					b[rng.IntN(8)] ^= byte(1 + rng.IntN(255)) // not the same when it is drawn again: that would mend it
 				}
 			case 6:
 				b = b[:len(b)/2]
@@ -179,7 +179,7 @@ func TestCheck_NamesTheFilesThatCanNotBeReadAndNoOthers(t *testing.T) {
 		}
 		r.Close()
 	}
-	if lost < 10 || saved < 10 {
+	if lost < 3 || saved < 3 { // which packs are hit hangs on their names: 21 to 84 and 98 to 155 in eight runs
 		t.Errorf("%d files lost and %d not: this proves little", lost, saved)
 	}
 	t.Logf("%d files can not be read, %d can", lost, saved)
