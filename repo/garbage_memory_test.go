@@ -123,8 +123,11 @@ func (s *weighingStore) Open(ctx context.Context, name string) (store.Object, er
 }
 
 // peakHeap is by how many bytes what lives on the heap grows at most while f
-// runs.
+// runs, on two processors at most: each that works has a block or a trailer in
+// hand, whatever is in the repository, and of many that is more than what is
+// looked for.
 func (s *weighingStore) peakHeap(every int, f func()) int64 {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(min(2, runtime.GOMAXPROCS(0))))
 	s.every = 0
 	for range 3 { // until no pool keeps what nobody uses
 		liveHeap()
