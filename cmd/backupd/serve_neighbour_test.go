@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -73,7 +75,8 @@ func TestServe_JobsGiveWayAndNothingElse(t *testing.T) {
 		h.more = c.limits
 		h.configure(fmt.Sprintf("{name: hooked, kind: files, paths: [%q], hooks: {before: [%q]}}", h.path("hook"), h.path("hook")))
 		d := h.start()
-		own := niceness(t, d.cmd.Process.Pid)[d.cmd.Process.Pid]
+		// Not that of the first thread: whether threads may be lowered was tried on one, which may have been it.
+		own := slices.Min(slices.Collect(maps.Values(niceness(t, d.cmd.Process.Pid))))
 		lower := min(own+10, 19) // the system has no lower one
 		low := 0
 		id := d.backup()
