@@ -52,6 +52,9 @@ func (f *Following) At(off int64, data []byte, eof bool) (ref repo.Ref, same, mo
 	return f.at(off, data, eof)
 }
 
+// Cut tells where the chunk that At looked at ends.
+func (f *Following) Cut(ref repo.Ref, n int) repo.Ref { return f.cut(ref, n) }
+
 // Held is how many chunks are in memory.
 func (g *Reference) Held() int { return len(g.refs) }
 

@@ -45,8 +45,9 @@ type following struct {
 	ref  repo.Ref // Len is 0 at the end
 	then repo.Ref // what comes after ref
 
-	// To find that a chunk has changed costs its hash. So after each in a row
-	// that had, twice as many are cut without a look, up to a bound.
+	// To find that a chunk has changed costs its hash, which is of no use where
+	// the new one is cut elsewhere. So after each in a row of which that is so,
+	// twice as many are cut without a look, up to a bound.
 	missed, skip int
 }
 
@@ -90,7 +91,9 @@ func (f *following) step() {
 }
 
 // at tells whether data, the file from off on, begins with the chunk that the
-// base had there: then ref is that. more says that it takes more data to tell.
+// base had there: then ref is that. If not, ref may name as many bytes of data
+// as that had, for cut to tell whether they are a chunk. more says that it takes
+// more data to tell.
 func (f *following) at(off int64, data []byte, eof bool) (ref repo.Ref, same, more bool) {
 	if f == nil {
 		return ref, false, false
@@ -112,11 +115,21 @@ func (f *following) at(off int64, data []byte, eof bool) (ref repo.Ref, same, mo
 	if f.then.Len == 0 && (!eof || n < len(data)) {
 		return ref, false, false
 	}
-	if ref = f.ids.Ref(data[:n]); ref != f.ref {
-		f.missed = min(2*f.missed+1, maxSkip)
-		f.skip = f.missed
-		return ref, false, false
+	ref = f.ids.Ref(data[:n])
+	if ref == f.ref {
+		f.missed = 0
 	}
-	f.missed = 0
-	return ref, true, false
+	return ref, ref == f.ref, false
+}
+
+// cut takes what at named where a chunk of n bytes begins, 0 when it ends beyond
+// the data, and returns the chunk's name if it is that: what was written within a
+// chunk seldom moves its end. Else Len is 0.
+func (f *following) cut(ref repo.Ref, n int) repo.Ref {
+	if ref.Len == 0 || int(ref.Len) == n {
+		return ref
+	}
+	f.missed = min(2*f.missed+1, maxSkip)
+	f.skip = f.missed
+	return repo.Ref{}
 }

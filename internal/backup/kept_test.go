@@ -72,8 +72,9 @@ func cutsAsIfNew(t *testing.T, n int) {
 	}
 }
 
-// Only what changed is cut, and a little behind it; of what was written all
-// over, few chunks are looked at before.
+// Only what changed is cut, and a little behind it where that moves the end of
+// a chunk; of what was written all over, few chunks are looked at before. What was
+// named to tell that it changed needs no other name.
 func TestFollowing_LooksAtWhatMayStandAndCutsTheRest(t *testing.T) {
 	v := newVault(t, store.NewMem())
 	r := v.open(t)
@@ -97,13 +98,13 @@ func TestFollowing_LooksAtWhatMayStandAndCutsTheRest(t *testing.T) {
 	for i := range 10 {
 		one[(2*i+1)*1_000_000]++
 	}
-	for name, c := range map[string]struct {
+	for what, c := range map[string]struct {
 		data         []byte
 		least, most  int // chunks taken over
 		hashedInVain int // at most
 	}{
 		"unchanged":    {old, len(base), len(base), 0},
-		"ten places":   {one, len(base) - 40, len(base) - 10, 20},
+		"ten places":   {one, len(base) - 20, len(base) - 10, 5},
 		"another file": {random(44, len(old)), 0, 0, 20},
 		"shifted":      {old[1:], 0, 0, 20},
 	} {
@@ -112,21 +113,23 @@ func TestFollowing_LooksAtWhatMayStandAndCutsTheRest(t *testing.T) {
 		for off < len(c.data) {
 			ref, same, more := f.At(int64(off), c.data[off:], true)
 			if more {
-				t.Fatalf("%s: all data there is, and more is wanted", name)
+				t.Fatalf("%s: all data there is, and more is wanted", what)
 			}
 			n := cutter.Cut(c.data[off:], true)
 			if same {
 				taken++
 				if int(ref.Len) != n || ref != ids.Ref(c.data[off:off+n]) {
-					t.Fatalf("%s: at %d a chunk of %d bytes is kept, it would be cut after %d", name, off, ref.Len, n)
+					t.Fatalf("%s: at %d a chunk of %d bytes is kept, it would be cut after %d", what, off, ref.Len, n)
 				}
-			} else if ref.Len > 0 {
+			} else if name := f.Cut(ref, n); name.Len > 0 && name != ids.Ref(c.data[off:off+n]) {
+				t.Fatalf("%s: at %d a chunk has the name of other bytes", what, off)
+			} else if ref.Len > 0 && name.Len == 0 {
 				vain++
 			}
 			off += n
 		}
 		if taken < c.least || taken > c.most || vain > c.hashedInVain {
-			t.Errorf("%s: of %d chunks %d were kept, want %d to %d; %d were hashed in vain, want at most %d", name, len(base), taken, c.least, c.most, vain, c.hashedInVain)
+			t.Errorf("%s: of %d chunks %d were kept, want %d to %d; %d were hashed in vain, want at most %d", what, len(base), taken, c.least, c.most, vain, c.hashedInVain)
 		}
 	}
 }

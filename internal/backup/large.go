@@ -32,7 +32,7 @@ type segment struct {
 	buf  []byte // what was read stands behind the room for what the segment before left
 	data []byte // of buf: the chunks
 	ends []int
-	refs []repo.Ref // of kept chunks from the cutter, of the others from the worker
+	refs []repo.Ref // from the cutter, or from the worker where Len is 0
 	kept []bool     // of each chunk whether the base has it in this place
 	like []repo.Ref // of all chunks, one after the other
 	upTo []int      // of each chunk the end of its like
@@ -144,6 +144,7 @@ func (x *run) cutLarge(l *largeRead, it *item, f source.File) error {
 				break
 			} else if !same {
 				n = x.cutter.Cut(seg.data[used:], eof)
+				ref = base.cut(ref, n)
 			}
 			if n == 0 {
 				break
@@ -240,7 +241,7 @@ func (x *run) giveBack(s *segment) {
 func (wk *worker) segment(s *segment) error {
 	at := 0
 	for i, end := range s.ends {
-		if !s.kept[i] {
+		if s.refs[i].Len == 0 {
 			s.refs[i] = wk.lane.Ref(s.data[at:end])
 		}
 		at = end
