@@ -93,6 +93,14 @@ func (c *cache[K, V]) get(key K, load func() (V, int64, error)) (*cached[K, V], 
 	return e, nil
 }
 
+// has tells whether an entry is there, or being loaded.
+func (c *cache[K, V]) has(key K) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.entries[key]
+	return ok
+}
+
 // release gives an entry back. Its value must not be used afterwards.
 func (c *cache[K, V]) release(e *cached[K, V]) {
 	c.mu.Lock()

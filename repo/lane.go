@@ -46,6 +46,7 @@ type openBlock struct {
 	buf    []byte
 	chunks []Ref
 	like   []Ref    // chunks of the dictionary, in order, each once
+	where  []spot   // they are; chunk is anyChunk where that is not known
 	size   int      // bytes of like
 	of     []*Guess // whose chunks there are, each once
 }
@@ -144,7 +145,7 @@ func (b *openBlock) reset() {
 		b.buf = nil
 	}
 	clear(b.of)
-	b.buf, b.chunks, b.like, b.size, b.of = b.buf[:0], b.chunks[:0], b.like[:0], 0, b.of[:0]
+	b.buf, b.chunks, b.like, b.where, b.size, b.of = b.buf[:0], b.chunks[:0], b.like[:0], b.where[:0], 0, b.of[:0]
 }
 
 func (l *Lane) putPlain(ctx context.Context, chunk []byte, ref Ref) error {
@@ -176,7 +177,12 @@ func (l *Lane) putDelta(ctx context.Context, chunk []byte, ref Ref, like []Ref, 
 		if l.delta.size+int(r.Len) > MaxDictionarySize || len(l.delta.like) == MaxDictionaryChunks {
 			break
 		}
-		l.delta.like = append(l.delta.like, r)
+		// The block is full some chunks later: until then it is read.
+		s, ok := l.w.r.reader.locate(ctx, l.kind, &r.ID)
+		if !ok {
+			s.chunk = anyChunk
+		}
+		l.delta.like, l.delta.where = append(l.delta.like, r), append(l.delta.where, s)
 		l.delta.size += int(r.Len)
 	}
 	return nil
@@ -243,7 +249,7 @@ func (l *Lane) flushDelta(ctx context.Context) error {
 	if len(b.chunks) == 0 {
 		return nil
 	}
-	d, err := l.gather(ctx, b.like)
+	d, err := l.gather(ctx, b.like, b.where)
 	if err != nil {
 		return err
 	}
@@ -281,10 +287,10 @@ type dictionary struct {
 	reach int64 // plaintext bytes of all blocks it leads to
 }
 
-// gather reads the chunks of a dictionary into l.dict; nil when there is none
-// to be had. A chunk that can not be read is left out rather than reported
+// gather reads the chunks of a dictionary, from where they are, into l.dict; nil
+// when there is none to be had. A chunk that can not be read is left out rather than reported
 // here: check finds it, and a dictionary is only worth having.
-func (l *Lane) gather(ctx context.Context, like []Ref) (*dictionary, error) {
+func (l *Lane) gather(ctx context.Context, like []Ref, where []spot) (*dictionary, error) {
 	rd := l.w.r.reader
 	damaged := l.w.r.damaged.Load().count() > 0
 	var req request
@@ -292,8 +298,8 @@ func (l *Lane) gather(ctx context.Context, like []Ref) (*dictionary, error) {
 	d := &dictionary{}
 	from := make([]blockKey, 0, 8)
 	l.dict = l.dict[:0]
-	for _, r := range like {
-		e, s, err := rd.openAny(ctx, l.kind, &r.ID, MaxDepth, &req)
+	for i, r := range like {
+		e, s, err := rd.openAt(ctx, l.kind, &r.ID, where[i], &req)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}

@@ -54,6 +54,23 @@ func GiveBack(f File) {
 	}
 }
 
+// willRead has the kernel read on while its caller does something else.
+func (f *osFile) willRead(off, n int64) {
+	raw, err := f.f.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { _ = unix.Fadvise(int(fd), off, n, unix.FADV_WILLNEED) }) // advice, like giveBack
+}
+
+// WillRead tells that n bytes at off will be read before long, so that they, and no
+// more, are on their way meanwhile. It is advice and can not fail.
+func WillRead(f File, off, n int64) {
+	if w, ok := f.(interface{ willRead(off, n int64) }); ok {
+		w.willRead(off, n)
+	}
+}
+
 // Fallocate uses the system call and never the emulation of a C library, which
 // would write zeros without being asked.
 func (f *osFile) Fallocate(size int64) error {

@@ -191,6 +191,9 @@ type dirObject struct {
 	once atomic.Bool // what is read is not read again
 }
 
+// WillRead implements [Ahead].
+func (o *dirObject) WillRead(off, n int64) { durable.WillRead(o.f, off, n) }
+
 func (o *dirObject) passing() { o.once.Store(true) }
 
 func (o *dirObject) ReadAt(p []byte, off int64) (int, error) {

@@ -70,6 +70,14 @@ type Object interface {
 	Size() int64
 }
 
+// Ahead is an Object of a store that can use the time between knowing what will
+// be read and reading it.
+type Ahead interface {
+	// WillRead tells that n bytes at off will be read before long: they, and no
+	// more, are on their way when it returns. It can not fail.
+	WillRead(off, n int64)
+}
+
 // Info is one line of a listing.
 type Info struct {
 	Name string

@@ -233,6 +233,7 @@ func refusesUseAfterTheEnd(t *testing.T, s store.Store) {
 	if err := o.Close(); err != nil {
 		t.Fatal(err)
 	}
+	willRead(o, 0, 1)
 	_, err = o.ReadAt(make([]byte, 1), 0)
 	wantErr(t, "read after close", err, store.ErrClosed)
 	wantErr(t, "close after close", o.Close(), store.ErrClosed)
