@@ -265,17 +265,16 @@ func (rd *Reader) decode(ctx context.Context, key blockKey, req *request) (*cach
 			return nil, 0, fmt.Errorf("%w: pack %s block %d needs more than %d bytes of other blocks", ErrDamaged, p.trailer.header.pack, key.block, readReach)
 		}
 		in := rd.buffer(int(rec.sealed))
-		defer rd.buffers.Put(in)
 		req.read += int(rec.sealed)
 		payload, err := p.payload(key.block, *in)
+		if err == nil && rec.codec == codecStored {
+			return &block{trailer: p.trailer, rec: rec, plain: payload, buffer: in}, int64(cap(*in)), nil
+		}
+		defer rd.buffers.Put(in)
 		if err != nil {
 			return nil, 0, err
 		}
 		b := &block{trailer: p.trailer, rec: rec, buffer: rd.buffer(int(rec.plain))}
-		if rec.codec == codecStored {
-			b.plain = append((*b.buffer)[:0], payload...)
-			return b, int64(cap(*b.buffer)), nil
-		}
 		var dict []byte
 		if rec.codec == codecDelta {
 			db, _ := rd.dicts.Get().(*[]byte)

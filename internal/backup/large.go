@@ -98,8 +98,9 @@ func (x *run) readLarge(l *largeRead, it *item) error {
 	return nil
 }
 
-// cutLarge cuts the file while readAhead reads on: neither of the two is as
+// cutLarge cuts the file while readParts reads on: neither of the two is as
 // fast as the workers are together, so one after the other would hold them up.
+// What lies read between them keeps one from waiting for the other at each turn.
 func (x *run) cutLarge(l *largeRead, it *item, f source.File) error {
 	st := new(stream)
 	if err := st.open(f, f.Opened()); err != nil {
@@ -107,8 +108,8 @@ func (x *run) cutLarge(l *largeRead, it *item, f source.File) error {
 	}
 	l.old = x.references(it)
 	base := x.follow(it)
-	parts := make(chan readPart)
-	go x.readAhead(st, parts)
+	parts := make(chan readPart, readAhead)
+	go x.readParts(st, parts)
 	// The file is used until parts is closed. Whatever ends this before its end
 	// ends the run, and with it the reading.
 	defer func() {
@@ -182,8 +183,8 @@ type readPart struct {
 	err error
 }
 
-// readAhead reads until the stream or the run ends, and closes parts.
-func (x *run) readAhead(st *stream, parts chan<- readPart) {
+// readParts reads until the stream or the run ends, and closes parts.
+func (x *run) readParts(st *stream, parts chan<- readPart) {
 	defer close(parts)
 	x.pace.Thread()
 	for {
@@ -208,9 +209,12 @@ func (x *run) readAhead(st *stream, parts chan<- readPart) {
 func (x *run) segmentSize() int { return x.maxChunk + max(segmentBytes, x.maxChunk) }
 
 // segmentBuffers is how many there are for all large files together. Each that
-// is read has two in its own hands, one read and one cut, and may have to wait
-// with them for those before it.
-func (x *run) segmentBuffers() int { return max(2*largeFiles+2, segmentMemory/x.segmentSize()) }
+// is read has some in its own hands, one being read, those read ahead and one
+// being cut, and may have to wait with them for those before it, for which there
+// must be two more.
+func (x *run) segmentBuffers() int {
+	return max((largeFiles-1)*(readAhead+2)+2, segmentMemory/x.segmentSize())
+}
 
 // newSegment waits for a buffer; it returns nil when the run ends.
 func (x *run) newSegment() *segment {

@@ -64,15 +64,16 @@ type Report struct {
 }
 
 const (
-	batchEntries  = 128     // entries of a batch at most; each takes half a KiB
-	batchBytes    = 1 << 20 // bytes to read of a batch, about
-	batchQueue    = 24      // batches under way
-	largeFile     = 4 << 20 // from here on a file has a reader of its own
-	largeFiles    = 2       // large files under way at once
-	segmentBytes  = 1 << 20 // of a large file that go to a worker at once
-	segmentQueue  = 64      // segments of one large file that wait for the builder, without their bytes
-	segmentMemory = 8 << 20 // bytes of segments under way
-	maxProblems   = 1000    // kept with their words; the rest is counted
+	batchEntries  = 128      // entries of a batch at most; each takes half a KiB
+	batchBytes    = 1 << 20  // bytes to read of a batch, about
+	batchQueue    = 24       // batches under way
+	largeFile     = 4 << 20  // from here on a file has a reader of its own
+	largeFiles    = 2        // large files under way at once
+	segmentBytes  = 1 << 20  // of a large file that go to a worker at once
+	segmentQueue  = 64       // segments of one large file that wait for the builder, without their bytes
+	segmentMemory = 12 << 20 // bytes of segments under way
+	readAhead     = 2        // segments read and not yet being cut, of a large file
+	maxProblems   = 1000     // kept with their words; the rest is counted
 
 	maxProblemPath = 4096 // bytes kept of the path of a problem; the manifest has room for no more
 )
