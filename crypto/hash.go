@@ -1,6 +1,11 @@
 package crypto
 
-import "github.com/zeebo/blake3"
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/zeebo/blake3"
+)
 
 // Hasher makes chunk ids under one key. It is reused for many chunks without
 // allocating; one goroutine at a time may use it (it is 10 KiB, give each
@@ -9,7 +14,14 @@ type Hasher struct {
 	redacted
 	h   *blake3.Hasher
 	sum ID
+
+	zeros   int // zeroSum is the id of so many zeros
+	zeroSum ID
 }
+
+// leastZeros is from where on it pays to look whether there is anything but
+// zeros. Images of disks have long stretches of them, cut at the greatest length.
+const leastZeros = 4 << 10
 
 // NewHasher returns a Hasher for ids under k, which is derived with
 // PurposeDataID or PurposeTreeID.
@@ -17,6 +29,22 @@ func NewHasher(k Key) *Hasher { return &Hasher{h: newKeyed(k)} }
 
 // Sum returns the id of p: keyed BLAKE3-256.
 func (h *Hasher) Sum(p []byte) ID {
+	if len(p) < leastZeros || !allZeros(p) {
+		return h.hash(p)
+	}
+	if h.zeros != len(p) {
+		h.zeros, h.zeroSum = len(p), h.hash(p)
+	}
+	return h.zeroSum
+}
+
+// allZeros compares p with itself, moved by a word that is zero: a tenth of the
+// time of hashing it. p has at least 8 bytes.
+func allZeros(p []byte) bool {
+	return binary.NativeEndian.Uint64(p) == 0 && bytes.Equal(p[8:], p[:len(p)-8])
+}
+
+func (h *Hasher) hash(p []byte) ID {
 	h.h.Reset()
 	h.h.Write(p)
 	h.h.Sum(h.sum[:0])

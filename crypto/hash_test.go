@@ -42,6 +42,38 @@ func TestHasher_ForgetsWhatItHashedBefore(t *testing.T) {
 	}
 }
 
+// Zeros are not hashed each time: they have the id they would have, and what is all zeros but for a byte has another.
+func TestHasher_ZerosHaveTheIDOfAnyBytes(t *testing.T) {
+	k := crypto.Key(randomBytes(1, 32))
+	h := crypto.NewHasher(k)
+	want := func(p []byte) crypto.ID {
+		fresh, err := blake3.NewKeyed(k[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		fresh.Write(p)
+		return crypto.ID(fresh.Sum(nil))
+	}
+	for _, n := range append([]int{4095, 4096, 4097, 262144, 4096}, edgeSizes...) {
+		p := make([]byte, n)
+		for range 2 {
+			if got, want := h.Sum(p), want(p); got != want {
+				t.Fatalf("%d zeros: %v, want %v", n, got, want)
+			}
+		}
+		for _, at := range []int{0, 1, 7, 8, 9, 15, 16, 4095, n / 2, n - 17, n - 9, n - 8, n - 1} {
+			if at < 0 || at >= n {
+				continue
+			}
+			p[at] = 1
+			if got, want := h.Sum(p), want(p); got != want {
+				t.Fatalf("%d zeros but for the one at %d: %v, want %v", n, at, got, want)
+			}
+			p[at] = 0
+		}
+	}
+}
+
 func TestHasher_DependsOnKeyAndBytes(t *testing.T) {
 	a, b := crypto.NewHasher(crypto.Key{1}), crypto.NewHasher(crypto.Key{2})
 	p := randomBytes(1, 5000)
@@ -74,6 +106,10 @@ func TestHashing_DoesNotAllocate(t *testing.T) {
 	h, m := crypto.NewHasher(crypto.Key{1}), crypto.NewMAC(crypto.Key{1})
 	for _, n := range edgeSizes {
 		p := make([]byte, n)
+		if got := testing.AllocsPerRun(10, func() { h.Sum(p) }); got != 0 {
+			t.Errorf("Sum of %d zeros allocates %v times", n, got)
+		}
+		p = randomBytes(3, n)
 		if got := testing.AllocsPerRun(10, func() { h.Sum(p) }); got != 0 {
 			t.Errorf("Sum of %d bytes allocates %v times", n, got)
 		}
