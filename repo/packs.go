@@ -234,21 +234,6 @@ func readPack(file openPackFile, key crypto.Key, repo crypto.RepoID, maxSize int
 
 func (p *pack) memory() int64 { return p.trailer.memory() + 1024 }
 
-// willRead has a block fetched from the disk before it is read. Left to itself the
-// kernel takes neighbouring blocks for the beginning of a stream, and reads on
-// behind them for nothing.
-func (p *pack) willRead(block uint32) {
-	file, release, err := p.file()
-	if err != nil {
-		return // who reads it says so
-	}
-	defer release()
-	if a, ok := file.(store.Ahead); ok {
-		r := &p.trailer.blocks[block]
-		a.WillRead(int64(r.offset), int64(r.sealed))
-	}
-}
-
 // payload reads and opens one block without decoding it. The result lies in
 // buf if that is large enough.
 func (p *pack) payload(block uint32, buf []byte) ([]byte, error) {

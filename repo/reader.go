@@ -361,41 +361,6 @@ func (rd *Reader) openKnown(ctx context.Context, kind packKind, id *crypto.ID, b
 	return nil, spot{}, fmt.Errorf("chunk %s: %w in any pack", id.Short(), ErrNotFound)
 }
 
-// locate finds where openAny will look for a chunk first, and has a block of
-// data that has to be read for it fetched meanwhile. Not ok when no pack that can
-// be read has the chunk.
-func (rd *Reader) locate(ctx context.Context, kind packKind, id *crypto.ID) (s spot, ok bool) {
-	var buf [4]spot
-	spots, _ := rd.candidates(ctx, kind, id, MaxDepth, buf[:0])
-	if len(spots) == 0 {
-		return s, false
-	}
-	s = spots[0]
-	if kind == kindData && !rd.blocks.has(blockKey{s.pack, uint32(s.block)}) {
-		if e, err := rd.pack(ctx, s.pack); err == nil {
-			e.val.willRead(uint32(s.block))
-			rd.packs.release(e)
-		}
-	}
-	return s, true
-}
-
-// openAt decodes the block at a spot that locate found. Where that can not be
-// read, or s says that it found none, it is openAny.
-func (rd *Reader) openAt(ctx context.Context, kind packKind, id *crypto.ID, s spot, req *request) (*cached[blockKey, *block], spot, error) {
-	if s.chunk == anyChunk {
-		return rd.openAny(ctx, kind, id, MaxDepth, req)
-	}
-	e, err := rd.decode(ctx, blockKey{s.pack, uint32(s.block)}, req)
-	if err != nil {
-		return rd.openAny(ctx, kind, id, MaxDepth, req)
-	}
-	if kind == kindData {
-		rd.blocks.move(e, partLeanedOn)
-	}
-	return e, s, nil
-}
-
 func (rd *Reader) buffer(size int) *[]byte {
 	b, _ := rd.buffers.Get().(*[]byte)
 	if b == nil || cap(*b) < size+decodeSlack {
