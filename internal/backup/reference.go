@@ -269,16 +269,16 @@ func (g *reference) near(i int, at, n int64) int {
 // around returns the chunks from at for n bytes and a margin on either side.
 // Those of the margins are left out where they lie too deep; where one of the
 // others does there are none. A chunk that was written within, as pages of
-// databases and images are, had the same ends: it needs no margins, whose
-// chunks would have to be read then and whenever it is restored.
+// databases and images are and most rows, had about the same ends: it needs no
+// margins, whose chunks would have to be read then and whenever it is restored.
 func (g *reference) around(at, n int64) []repo.Ref {
 	if g.depths == nil {
 		g.depths = bytes.Repeat([]byte{unknownDepth}, len(g.refs))
 	}
 	g.buf = g.buf[:0]
 	margin := int64(margin)
-	if i := sort.Search(len(g.refs), func(i int) bool { return g.offs[i] >= at }); i < len(g.refs) && g.offs[i] == at && int64(g.refs[i].Len) == n {
-		margin = 0
+	if i := sort.Search(len(g.refs), func(i int) bool { return g.offs[i] >= at }); i < len(g.refs) && g.offs[i] == at && abs(int64(g.refs[i].Len)-n) <= sameLength {
+		margin, n = 0, int64(g.refs[i].Len)
 	}
 	lo := sort.Search(len(g.refs), func(i int) bool { return g.offs[i+1] > at-margin })
 	for j := lo; j < len(g.refs) && g.offs[j] < at+n+margin; j++ {
