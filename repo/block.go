@@ -28,15 +28,9 @@ const (
 	deltaPays  = 16
 	deltaLarge = 4
 	// Of a block that is laid over its dictionary: where less than 1/guessWorth
-	// is found there it is stored plain, where what is left and the matches
-	// themselves, at matchCosts bytes each, are no more than 1/guessSure, the
-	// matches are the delta. In between the general encoder sees what more there
-	// is in it, at its fastest level: the next takes longer than to store plain
-	// and saves a tenth of the delta (docs/adr/0003). Blocks below guessSmall cost little
+	// is found there it is stored plain. Blocks below guessSmall cost little
 	// to weigh.
 	guessWorth = 4
-	guessSure  = 16
-	matchCosts = 4
 	guessSmall = 16 << 10
 )
 
@@ -124,28 +118,29 @@ func (e *blockEncoder) pays(enc *zstd.Encoder, p []byte) bool {
 	return len(e.buf) < len(p)-len(p)/storedAbove
 }
 
-// withDictionary writes p as a delta against dict, or plain where that is
-// about as small: a dictionary ties the block to others, so it has to pay.
-func (e *blockEncoder) withDictionary(p, dict []byte) (payload []byte, c codec, err error) {
+// withDictionary writes the block that stands behind a dictionary of so many
+// bytes as a delta against it, or plain where that is about as small: a
+// dictionary ties the block to others, so it has to pay.
+func (e *blockEncoder) withDictionary(all []byte, dictLen int) (payload []byte, c codec, err error) {
 	e.tried++
-	covered := e.match.find(p, dict)
-	if covered < len(p)/guessWorth {
-		return e.plain(p)
-	}
+	p, dict := all[dictLen:], all[:dictLen:dictLen]
 	above := len(p) / deltaLarge
 	if len(p) < guessSmall {
 		above = len(p) / deltaPays
 	}
-	if len(p)-covered+len(e.match.found)*matchCosts > len(p)/guessSure || !fitsDeltaFrame(p, dict) {
+	if like := e.match.find(all, dictLen); like < len(p)/guessWorth {
+		return e.plain(p)
+	}
+	if len(all) > deltaWindow { // a frame of matches would not reach
 		return e.search(&e.delta, zstd.SpeedFastest, p, dict, above)
 	}
-	if e.alt, err = e.frame.append(e.alt[:0], p, len(dict), e.match.found); err != nil {
+	if e.alt, err = e.frame.append(e.alt[:0], all, dictLen, e.match.found); err != nil {
 		return nil, 0, fmt.Errorf("zstd literals: %v", err)
 	}
 	return e.weigh(p, dict, above)
 }
 
-// page is withDictionary for tree pages: they are small, and what they have in
+// page writes a tree page like withDictionary: they are small, and what they have in
 // common with others is short.
 func (e *blockEncoder) page(p, dict []byte) (payload []byte, c codec, err error) {
 	return e.search(&e.pages, zstd.SpeedDefault, p, dict, len(p)/deltaPays)

@@ -24,7 +24,7 @@ func BenchmarkBlockStep(b *testing.B) {
 		b.Fatal(c, err)
 	}
 	plain = bytes.Clone(plain)
-	delta, c, err := e.withDictionary(changed, text)
+	delta, c, err := against(e, changed, text)
 	if err != nil || c != codecDelta {
 		b.Fatal(c, err)
 	}

@@ -3,6 +3,7 @@ package repo
 import (
 	"bytes"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -23,6 +24,11 @@ func textRows(rng *rand.Rand, rows int) []byte {
 		_ = i
 	}
 	return b.Bytes()
+}
+
+// against is withDictionary of a block and a dictionary that stand apart.
+func against(e *blockEncoder, p, dict []byte) ([]byte, codec, error) {
+	return e.withDictionary(slices.Concat(dict, p), len(dict))
 }
 
 func TestBlockEncoder_DecodesToWhatWentInForEveryCodec(t *testing.T) {
@@ -60,7 +66,7 @@ func TestBlockEncoder_DecodesToWhatWentInForEveryCodec(t *testing.T) {
 		if tc.dict == nil {
 			payload, c, err = e.plain(tc.p)
 		} else {
-			payload, c, err = e.withDictionary(tc.p, tc.dict)
+			payload, c, err = against(e, tc.p, tc.dict)
 		}
 		if err != nil {
 			t.Fatalf("%s: %v", tc.name, err)
@@ -136,11 +142,12 @@ func BenchmarkBlockEncode(b *testing.B) {
 			}
 			b.SetBytes(int64(len(bc.p)))
 			b.ReportAllocs()
+			all := slices.Concat(bc.dict, bc.p)
 			for b.Loop() {
 				if bc.dict == nil {
 					_, _, err = e.plain(bc.p)
 				} else {
-					_, _, err = e.withDictionary(bc.p, bc.dict)
+					_, _, err = e.withDictionary(all, len(bc.dict))
 				}
 				if err != nil {
 					b.Fatal(err)

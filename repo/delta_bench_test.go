@@ -3,6 +3,7 @@ package repo
 import (
 	"bytes"
 	"math/rand/v2"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -55,12 +56,13 @@ func BenchmarkDelta(b *testing.B) {
 			encode func(e *blockEncoder, p, dict []byte) ([]byte, codec, error)
 		}{
 			{"plain", 0, func(e *blockEncoder, p, _ []byte) ([]byte, codec, error) { return e.plain(p) }},
-			{"as it is", 16 << 10, (*blockEncoder).withDictionary},
-			{"as it is, no margin", 0, (*blockEncoder).withDictionary},
-			{"as it is, 64 KiB margin", 64 << 10, (*blockEncoder).withDictionary},
+			{"as it is", 16 << 10, against},
+			{"as it is, no margin", 0, against},
+			{"as it is, 64 KiB margin", 64 << 10, against},
 			{"matches", 16 << 10, func(e *blockEncoder, p, dict []byte) (_ []byte, _ codec, err error) {
-				e.match.find(p, dict)
-				if e.alt, err = e.frame.append(e.alt[:0], p, len(dict), e.match.found); err != nil {
+				all := slices.Concat(dict, p)
+				e.match.find(all, len(dict))
+				if e.alt, err = e.frame.append(e.alt[:0], all, len(dict), e.match.found); err != nil {
 					return nil, 0, err
 				}
 				return e.alt, codecDelta, e.verify(e.alt, p, dict)

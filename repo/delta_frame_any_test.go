@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
+	"slices"
 	"testing"
 )
 
@@ -29,7 +30,7 @@ func anyMatches(rng *rand.Rand, size int, dict []byte, least, most, gap, symbols
 			}
 		}
 		shifts = append(shifts, from-len(p))
-		found = append(found, match{at: len(p), from: from, n: n})
+		found = append(found, match{at: int32(len(dict) + len(p)), from: int32(from), n: int32(n)})
 		p = append(p, dict[from:from+n]...)
 	}
 	return p, found
@@ -62,7 +63,7 @@ func TestDeltaFrame_TakesAnyMatchesInOrder(t *testing.T) {
 				gap = 1 + rng.IntN(200_000)
 			}
 			p, found := anyMatches(rng, size, dict, least, long, gap, 1+rng.IntN(256))
-			frame, err := f.append(nil, p, len(dict), found)
+			frame, err := f.append(nil, slices.Concat(dict, p), len(dict), found)
 			if err != nil {
 				t.Fatal(err)
 			}

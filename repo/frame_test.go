@@ -91,7 +91,7 @@ func TestCheckFrame_TakesExactlyOneFrame(t *testing.T) {
 		for _, dict := range [][]byte{nil, text} {
 			payload, c, err := e.plain(p)
 			if dict != nil {
-				payload, c, err = e.withDictionary(p, dict)
+				payload, c, err = against(e, p, dict)
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -243,7 +243,7 @@ func TestReach_OfATrailerThatLies(t *testing.T) {
 			b.dict = append(b.dict, dict[i].ID)
 		}
 		mine := append([]byte(name), text...)
-		payload, c, err := e.withDictionary(mine, append(raw, mine...)) // what it is made with does not matter
+		payload, c, err := against(e, mine, append(raw, mine...)) // what it is made with does not matter
 		if err != nil || c != codecDelta {
 			t.Fatal(c, err)
 		}

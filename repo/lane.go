@@ -265,7 +265,9 @@ func (l *Lane) flushDelta(ctx context.Context) error {
 	if l.kind == kindTree {
 		payload, c, err = l.enc.page(b.buf, l.dict)
 	} else {
-		payload, c, err = l.enc.withDictionary(b.buf, l.dict)
+		n := len(l.dict)
+		l.dict = append(l.dict, b.buf...)
+		payload, c, err = l.enc.withDictionary(l.dict, n)
 	}
 	if err != nil {
 		return err

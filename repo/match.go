@@ -5,81 +5,166 @@ import (
 	"math/bits"
 )
 
-// A block that is to be written as a delta is first laid over its dictionary:
-// the long stretches both have are found in a fraction of the time that
-// compressing takes. How much they cover tells whether the guess was right,
-// and where they cover nearly all, they are the delta.
+// A block that is to be written as a delta is laid over its dictionary: what
+// both have is found in a fraction of the time that compressing takes, and what
+// the dictionary has not is looked for in the block itself, so that both
+// together are the delta. How much of a block stands in its dictionary in long
+// stretches, or where it is expected, tells whether the guess was right.
 
 const (
-	// matchStride: of the dictionary one place in so many is looked up.
-	// Every stretch of matchLeast+matchStride-1 bytes is found.
-	matchStride = 8
+	// matchStride: of the dictionary one place in so many is looked up. It is
+	// odd, so that steps of two come to all of them.
+	matchStride = 7
 	matchKey    = 8
-	matchLeast  = 16
-	matchBits   = 16 // of the table of places, for dictionaries to MaxDictionarySize
-	// matchFaster: after so many bytes without a match steps get longer, up to
-	// matchSteps, so that what is altogether new is passed in little time. A
-	// step is odd: with an even one no place of the dictionary might be met.
-	matchFaster = 1 << 9
-	matchSteps  = 15
+	matchBits   = 16 // of the table of places
+	// matchLong: a stretch that could not be there by chance. One that is shorter
+	// does not say where the next is.
+	matchLong = 40
+	// matchFaster: after so many bytes without a match steps get longer, so that
+	// what is altogether new is passed in little time, up to matchSteps; then they
+	// begin anew, so that what is known again after it is soon found.
+	matchFaster = 1 << 5
+	matchSteps  = 128
+	// matchLeft: what is left of a match of which the next takes the end.
+	matchLeft = 6
+	// A block of sampleLeast bytes is looked into in so many places, at each so far;
+	// where no more than one in sampleWorth has a long stretch it is left alone. Of
+	// a quarter, which is what find wants to see, few places show one: most that it has stands where keys are many.
+	sampleLeast = 64 << 10
+	samples     = 64
+	sampleLook  = 64
+	sampleWorth = 16
 )
 
-// match is a stretch of a block that its dictionary has.
+// match is a stretch of a block that stands before it too, in its dictionary or
+// behind that in the block.
 type match struct {
-	at, from int // in the block, in the dictionary
-	n        int
+	at, from int32 // in dictionary and block
+	n        int32
 }
 
 // matcher finds matches. It owns its buffers; one goroutine at a time.
 type matcher struct {
-	table []uint32 // one more than a place in the dictionary; the first of those with one key
-	found []match  // in order, without overlap
+	// One more than a place with the key: of a dictionary the first, until the
+	// block has it nearer.
+	table *[1 << matchBits]uint32
+	found []match // in order, without overlap
 }
 
 func matchHash(v uint64) uint64 { return v * 0x9e3779b185ebca87 >> (64 - matchBits) }
 
-// find fills m.found and returns how many bytes of p it covers.
-func (m *matcher) find(p, dict []byte) (covered int) {
-	m.found = m.found[:0]
+// index enters the places of a dictionary, the first of those with one key last.
+func (m *matcher) index(dict []byte) {
 	if m.table == nil {
-		m.table = make([]uint32, 1<<matchBits)
+		m.table = new([1 << matchBits]uint32)
 	} else {
-		clear(m.table)
+		clear(m.table[:])
 	}
-	for i := 0; i+matchKey <= len(dict); i += matchStride {
-		if at := &m.table[matchHash(binary.LittleEndian.Uint64(dict[i:]))]; *at == 0 {
-			*at = uint32(i + 1)
-		}
+	for i := (len(dict) - matchKey) / matchStride * matchStride; i >= 0; i -= matchStride {
+		m.table[matchHash(binary.LittleEndian.Uint64(dict[i:]))&(1<<matchBits-1)] = uint32(i + 1)
 	}
-	end := 0      // of the last match
-	shift := 0    // dictionary minus block there
-	seen := false // there was one
-	for i := 0; i+matchKey <= len(p); {
-		key := binary.LittleEndian.Uint64(p[i:])
-		from := -1
-		// What was edited in place goes on where it was.
-		if d := i + shift; seen && d >= 0 && d+matchKey <= len(dict) && binary.LittleEndian.Uint64(dict[d:]) == key {
-			from = d
-		} else if at := int(m.table[matchHash(key)]) - 1; at >= 0 && binary.LittleEndian.Uint64(dict[at:]) == key {
-			from = at
-		}
-		if from >= 0 {
-			back := 0
-			for i-back > end && from-back > 0 && p[i-back-1] == dict[from-back-1] {
-				back++
-			}
-			n := back + matchKey + same(p[i+matchKey:], dict[from+matchKey:])
-			if n >= matchLeast || from == i+shift {
-				m.found = append(m.found, match{at: i - back, from: from - back, n: n})
-				covered += n
-				i += n - back
-				end, shift, seen = i, from-i+n-back, true
+}
+
+// promising looks into the block here and there for long stretches that the
+// dictionary has too. So a wrong guess costs little more than the index.
+func (m *matcher) promising(all []byte, dict int) bool {
+	hits := 0
+	step := (len(all) - dict - sampleLook - matchKey) / samples
+	for k := range samples {
+		at := dict + k*step
+		for i := at; i < at+sampleLook; i++ {
+			key := binary.LittleEndian.Uint64(all[i:])
+			from := int(m.table[matchHash(key)&(1<<matchBits-1)]) - 1
+			if from < 0 || binary.LittleEndian.Uint64(all[from:]) != key {
 				continue
 			}
+			n := matchKey + same(all[i+matchKey:min(i+matchLong, len(all))], all[from+matchKey:dict])
+			for back := 1; n < matchLong && from >= back && i-back >= dict && all[i-back] == all[from-back]; back++ {
+				n++
+			}
+			if n >= matchLong {
+				hits++
+				break
+			}
+			i += n - matchKey
 		}
-		i += 1 + min((i-end)/matchFaster, matchSteps/2)*2
 	}
-	return covered
+	return hits > samples/sampleWorth
+}
+
+// find fills m.found with what all, a dictionary of so many bytes and the block
+// behind it, has of the block, and returns how many bytes of the block stand in
+// the dictionary in long stretches or where they are expected.
+func (m *matcher) find(all []byte, dict int) (like int) {
+	if m.found = m.found[:0]; dict < matchKey {
+		return 0
+	}
+	m.index(all[:dict])
+	if len(all)-dict >= sampleLeast && !m.promising(all, dict) {
+		return 0
+	}
+	end := dict   // of the last match
+	shift := dict // of the last long one: how far before its place it stands
+	last := len(all) - matchKey
+	for i := dict; i <= last; {
+		key := binary.LittleEndian.Uint64(all[i:])
+		from, n := i-shift, 0
+		if uint(from) <= uint(dict-matchKey) && binary.LittleEndian.Uint64(all[from:]) == key {
+			n = matchKey + same(all[i+matchKey:], all[from+matchKey:dict])
+		} else {
+			here := &m.table[matchHash(key)&(1<<matchBits-1)]
+			from = int(*here) - 1
+			if from < 0 || from >= dict {
+				*here = uint32(i + 1)
+			}
+			if from < 0 || binary.LittleEndian.Uint64(all[from:]) != key {
+				i += 2 + (i-end)/matchFaster%matchSteps
+				continue
+			}
+			limit := all
+			if from < dict {
+				limit = all[:dict]
+			}
+			n = matchKey + same(all[i+matchKey:], limit[from+matchKey:])
+			if n < matchLong {
+				*here = uint32(i + 1) // it is nearer here
+			}
+		}
+		// What was taken before the place was known is given back where this
+		// reaches so far.
+		for {
+			for i > end && from > 0 && from != dict && all[i-1] == all[from-1] {
+				i, from, n = i-1, from-1, n+1
+			}
+			if i > end || n < matchLong || len(m.found) == 0 || from == 0 || from == dict || all[i-1] != all[from-1] {
+				break
+			}
+			before := &m.found[len(m.found)-1]
+			if int(before.n) >= n {
+				break
+			}
+			for i > int(before.at) && from > 0 && from != dict && all[i-1] == all[from-1] {
+				i, from, n = i-1, from-1, n+1
+			}
+			if before.n = int32(i) - before.at; before.n >= matchLeft {
+				end = i
+				break
+			}
+			m.found = m.found[:len(m.found)-1]
+			end = dict
+			if k := len(m.found); k > 0 {
+				end = int(m.found[k-1].at + m.found[k-1].n)
+			}
+		}
+		if from < dict && (n >= matchLong || i-from == shift) {
+			like += n
+			shift = i - from
+		}
+		m.found = append(m.found, match{int32(i), int32(from), int32(n)})
+		i += n
+		end = i
+	}
+	return like
 }
 
 // same returns how many bytes a and b have in common at their beginning.

@@ -187,7 +187,7 @@ func FuzzBlockDecode(f *testing.F) {
 	f.Add(slices.Clone(frame), []byte(nil), len(text))
 	edited := slices.Clone(text)
 	edited[9] = '#'
-	if frame, _, err = enc.withDictionary(edited, text); err != nil {
+	if frame, _, err = against(enc, edited, text); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(slices.Clone(frame), text, len(text))
@@ -223,7 +223,7 @@ func FuzzBlockRoundTrip(f *testing.F) {
 		if len(p) == 0 || len(p) > BlockSize || len(dict) == 0 || len(dict) > MaxDictionarySize {
 			return
 		}
-		payload, c, err := enc.withDictionary(p, dict)
+		payload, c, err := against(enc, p, dict)
 		if err != nil {
 			t.Fatal(err)
 		}
