@@ -16,7 +16,8 @@ const (
 	windowChunks  = 8192     // chunk references of a window at most
 	windowOpen    = 192      // files of a window that have several chunks: they stay open in between
 	windowBytes   = 64 << 20 // content of a window, about
-	taskBlocks    = 4        // blocks a worker takes at once
+	taskBlocks    = 16       // blocks a worker takes at once, at most
+	taskShare     = 4        // and of a window each worker has so many tasks at least
 	taskEntries   = 32       // entries without content a worker takes at once
 	taskQueue     = 1 << 10  // tasks that wait: a window's, mostly, so that the plan is at the next one meanwhile
 )
@@ -72,13 +73,18 @@ func (pl *plan) flush() error {
 		}
 		return cmp.Compare(a.order, b.order)
 	})
+	blocks := 0
 	for i := range w.items {
 		it := &w.items[i]
 		it.group = it.order
 		if i > 0 && it.place.Pack == w.items[i-1].place.Pack && it.place.Block == w.items[i-1].place.Block {
 			it.group = w.items[i-1].group
+		} else {
+			blocks++
 		}
 	}
+	// Blocks that follow each other lean on the same ones: a worker that has many in a row waits less for what another decodes.
+	each := min(max(blocks/(taskShare*pl.opts.Workers), 1), taskBlocks)
 	slices.SortFunc(w.items, func(a, b item) int {
 		return cmp.Or(cmp.Compare(a.group, b.group), cmp.Compare(a.order, b.order))
 	})
@@ -89,13 +95,13 @@ func (pl *plan) flush() error {
 		rest = rest[n:]
 	}
 	for rest := w.items; len(rest) > 0; {
-		n, blocks := 1, 1
+		n, here := 1, 1
 		for ; n < len(rest); n++ {
 			if a, b := &rest[n-1].place, &rest[n].place; a.Pack != b.Pack || a.Block != b.Block {
-				if blocks == taskBlocks {
+				if here == each {
 					break
 				}
-				blocks++
+				here++
 			}
 		}
 		tasks = append(tasks, task{win: w, items: rest[:n]})
