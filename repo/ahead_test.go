@@ -62,44 +62,21 @@ func TestLane_WhatADeltaLeansOnIsAnnouncedBeforeItIsRead(t *testing.T) {
 	st := &aheadStore{Store: store.NewMem()}
 	initTestRepo(t, st, MinPackSize)
 	chunks := randomChunks(rand.New(rand.NewPCG(8, 1)), 40, 30_000, 60_000)
-	put := func(change func(i int, chunk []byte) (put bool, like []Ref)) []Ref {
-		r := openTestRepo(t, st, Options{})
-		defer r.Close()
-		w, err := r.NewWriter(t.Context(), WriterOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer w.Close()
-		l, err := w.NewLane()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var refs []Ref
-		for i, c := range chunks {
-			c = slices.Clone(c)
-			if put, like := change(i, c); put {
-				refs = append(refs, l.Ref(c))
-				if _, err := l.Put(t.Context(), c, l.Ref(c), like); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		if err := l.Flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Commit(t.Context(), bareManifest(t, r)); err != nil {
-			t.Fatal(err)
-		}
-		return refs
-	}
-	old := put(func(int, []byte) (bool, []Ref) { return true, nil })
-	st.told, st.read = nil, nil
-	put(func(i int, c []byte) (bool, []Ref) {
-		c[len(c)/2]++
-		return i%8 == 0, old[i : i+1]
-	})
-
 	r := openTestRepo(t, st, Options{})
+	old := put(t, r, chunks, nil)
+	r.Close()
+	st.told, st.read = nil, nil
+	var changed [][]byte
+	for i := 0; i < len(chunks); i += 8 {
+		c := slices.Clone(chunks[i])
+		c[len(c)/2]++
+		changed = append(changed, c)
+	}
+	r = openTestRepo(t, st, Options{})
+	put(t, r, changed, func(i int) []Ref { return old[8*i : 8*i+1] })
+	r.Close()
+
+	r = openTestRepo(t, st, Options{})
 	defer r.Close()
 	blocks := make(map[stretch]bool)
 	told, read := st.told, st.read
