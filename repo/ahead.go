@@ -46,13 +46,15 @@ func (rd *Reader) locate(ctx context.Context, kind packKind, id *crypto.ID) (s s
 }
 
 // openAt decodes the block at a spot that locate found. Where that can not be
-// read, or s says that it found none, it is openAny.
+// read, or s says that it found none, or something could not be read before, it is
+// openAny, which bounds the attempts.
 func (rd *Reader) openAt(ctx context.Context, kind packKind, id *crypto.ID, s spot, req *request) (*cached[blockKey, *block], spot, error) {
-	if s.chunk == anyChunk {
+	if s.chunk == anyChunk || req.failed > 0 {
 		return rd.openAny(ctx, kind, id, MaxDepth, req)
 	}
 	e, err := rd.decode(ctx, blockKey{s.pack, uint32(s.block)}, req)
 	if err != nil {
+		req.failed++
 		return rd.openAny(ctx, kind, id, MaxDepth, req)
 	}
 	if kind == kindData {

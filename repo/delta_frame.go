@@ -9,11 +9,10 @@ import (
 	"github.com/klauspost/compress/huff0"
 )
 
-// A frame of long matches, as RFC 8878 has it: literals under a Huffman table
-// of their own, sequences under tables of their own or the predefined ones. Where matches cover
-// nearly all of a block, its other bytes are so few that how they are
-// compressed hardly shows, and the general encoder would spend nine tenths of
-// its time on the dictionary.
+// A frame of the matches that a matcher found, as RFC 8878 has it: literals under a
+// Huffman table of their own, sequences under tables of their own or the predefined
+// ones. The library's encoder would look for the matches again, and spend most of its
+// time on the dictionary.
 
 const (
 	matchFormat   = 3 // least length of a match in the format
