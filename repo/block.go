@@ -37,10 +37,12 @@ const (
 // blockEncoder turns plaintext into the payload of a block and back. It owns
 // its encoders, decoder and buffers; one goroutine at a time.
 type blockEncoder struct {
-	fast, strong *zstd.Encoder
+	large        *zstd.Encoder // LevelFast, above plainLargest
+	strong       *zstd.Encoder
 	delta, pages *zstd.Encoder
+	plainMatch   *plainMatcher
 	match        matcher
-	frame        deltaFrame
+	frame        frameWriter
 	tried        int // blocks that were laid over a dictionary
 	weighed      int // of those, compressed to see whether the delta pays
 	dec          *blockDecoder
@@ -83,25 +85,23 @@ func (e *blockEncoder) plain(p []byte) (payload []byte, c codec, err error) {
 }
 
 func (e *blockEncoder) plainAt(l Level, p []byte) (payload []byte, c codec, err error) {
-	enc := &e.fast
-	level := zstd.SpeedFastest
-	if l == LevelDefault {
-		enc, level = &e.strong, zstd.SpeedDefault
-	}
-	if *enc == nil {
-		if *enc, err = newEncoder(level, BlockSize); err != nil {
-			return nil, 0, fmt.Errorf("zstd: %v", err)
-		}
-	}
 	if e.noise >= noiseAfter && len(p) > noiseSample {
 		// Another place each time, so that a header in front hides nothing.
 		at := (len(p) - noiseSample) / 3 * (e.noise & 3)
-		if !e.pays(*enc, p[at:at+noiseSample]) {
+		pays, err := e.pays(l, p[at:at+noiseSample])
+		if err != nil {
+			return nil, 0, err
+		}
+		if !pays {
 			e.noise++
 			return p, codecStored, nil
 		}
 	}
-	if !e.pays(*enc, p) {
+	pays, err := e.pays(l, p)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !pays {
 		e.noise++
 		return p, codecStored, nil
 	}
@@ -113,9 +113,29 @@ func (e *blockEncoder) plainAt(l Level, p []byte) (payload []byte, c codec, err 
 }
 
 // pays compresses p into e.buf and tells whether that is worth it.
-func (e *blockEncoder) pays(enc *zstd.Encoder, p []byte) bool {
-	e.buf = enc.EncodeAll(p, e.buf[:0])
-	return len(e.buf) < len(p)-len(p)/storedAbove
+func (e *blockEncoder) pays(l Level, p []byte) (bool, error) {
+	if l == LevelFast && len(p) <= plainLargest {
+		if e.plainMatch == nil {
+			e.plainMatch = new(plainMatcher)
+		}
+		var err error
+		if e.buf, err = e.frame.plain(e.plainMatch, e.buf[:0], p); err != nil {
+			return false, fmt.Errorf("zstd literals: %v", err)
+		}
+		return len(e.buf) < len(p)-len(p)/storedAbove, nil
+	}
+	enc, level := &e.large, zstd.SpeedFastest
+	if l == LevelDefault {
+		enc, level = &e.strong, zstd.SpeedDefault
+	}
+	if *enc == nil {
+		var err error
+		if *enc, err = newEncoder(level, BlockSize); err != nil {
+			return false, fmt.Errorf("zstd: %v", err)
+		}
+	}
+	e.buf = (*enc).EncodeAll(p, e.buf[:0])
+	return len(e.buf) < len(p)-len(p)/storedAbove, nil
 }
 
 // withDictionary writes the block that stands behind a dictionary of so many
@@ -134,7 +154,7 @@ func (e *blockEncoder) withDictionary(all []byte, dictLen int) (payload []byte, 
 	if len(all) > deltaWindow { // a frame of matches would not reach
 		return e.search(&e.delta, zstd.SpeedFastest, p, dict, above)
 	}
-	if e.alt, err = e.frame.append(e.alt[:0], all, dictLen, e.match.found); err != nil {
+	if e.alt, err = e.frame.delta(e.alt[:0], all, dictLen, e.match.found); err != nil {
 		return nil, 0, fmt.Errorf("zstd literals: %v", err)
 	}
 	return e.weigh(p, dict, above)

@@ -62,7 +62,7 @@ func BenchmarkDelta(b *testing.B) {
 			{"matches", 16 << 10, func(e *blockEncoder, p, dict []byte) (_ []byte, _ codec, err error) {
 				all := slices.Concat(dict, p)
 				e.match.find(all, len(dict))
-				if e.alt, err = e.frame.append(e.alt[:0], all, len(dict), e.match.found); err != nil {
+				if e.alt, err = e.frame.delta(e.alt[:0], all, len(dict), e.match.found); err != nil {
 					return nil, 0, err
 				}
 				return e.alt, codecDelta, e.verify(e.alt, p, dict)

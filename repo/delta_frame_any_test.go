@@ -43,7 +43,7 @@ func TestDeltaFrame_TakesAnyMatchesInOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var f deltaFrame
+	var f frameWriter
 	program, _ := exec.LookPath("zstd")
 	most := 0
 	for round := range uint64(60) {
@@ -63,7 +63,7 @@ func TestDeltaFrame_TakesAnyMatchesInOrder(t *testing.T) {
 				gap = 1 + rng.IntN(200_000)
 			}
 			p, found := anyMatches(rng, size, dict, least, long, gap, 1+rng.IntN(256))
-			frame, err := f.append(nil, slices.Concat(dict, p), len(dict), found)
+			frame, err := f.delta(nil, slices.Concat(dict, p), len(dict), found)
 			if err != nil {
 				t.Fatal(err)
 			}

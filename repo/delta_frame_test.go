@@ -60,7 +60,7 @@ func TestDeltaFrame_DecodesToWhatWentInWhateverWasEdited(t *testing.T) {
 		t.Fatal(err)
 	}
 	var m matcher
-	var f deltaFrame
+	var f frameWriter
 	program, _ := exec.LookPath("zstd")
 	for round := range uint64(8) {
 		rng := rand.New(rand.NewPCG(round, 77))
@@ -76,7 +76,7 @@ func TestDeltaFrame_DecodesToWhatWentInWhateverWasEdited(t *testing.T) {
 					}
 					at = int(x.at + x.n)
 				}
-				frame, err := f.append(nil, all, len(dict), m.found)
+				frame, err := f.delta(nil, all, len(dict), m.found)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -223,6 +223,10 @@ func FuzzBlockRoundTrip(f *testing.F) {
 		if len(p) == 0 || len(p) > BlockSize || len(dict) == 0 || len(dict) > MaxDictionarySize {
 			return
 		}
+		// It decodes and compares what it wrote.
+		if _, _, err := enc.plainAt(LevelFast, p); err != nil {
+			t.Fatal(err)
+		}
 		payload, c, err := against(enc, p, dict)
 		if err != nil {
 			t.Fatal(err)

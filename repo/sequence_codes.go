@@ -19,6 +19,7 @@ var (
 
 const (
 	mostCodes = 53
+	codeRoom  = 64 // room for them that a code of six bits can not leave
 	// ownLeast: so many sequences are worth a thought about tables of their own,
 	// which have 1<<ownLog states at most, where the format takes twice that.
 	ownLeast = 16
@@ -47,7 +48,7 @@ type codes struct {
 type states struct {
 	log  uint
 	next []uint16 // state to state, by symbol
-	of   [mostCodes]symbolStates
+	of   [codeRoom]symbolStates
 }
 
 type symbolStates struct {
@@ -159,10 +160,13 @@ func (t *states) start(s uint8) uint32 {
 	return uint32(t.next[int32((n<<16-x.width)>>n)+x.delta])
 }
 
+// counts says how often each code is there.
+type counts [codeRoom]uint32
+
 // coder chooses how the codes of one kind stand in a block.
 type coder struct {
 	*codes
-	count [mostCodes]uint32
+	count counts
 	norm  [mostCodes]int16
 	own   states
 	use   *states // what they stand under, once it was chosen
