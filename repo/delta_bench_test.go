@@ -43,7 +43,7 @@ func deltaCases() []struct {
 	return []struct {
 		name      string
 		base, now []byte
-	}{{"rows_1%", base, rows(1)}, {"rows_3%", base, rows(3)}, {"rows_10%", base, rows(10)}, {"rows_40%", base, rows(40)}, {"pages", base, pages}, {"counters", base, counters}}
+	}{{"rows_1%", base, rows(1)}, {"rows_3%", base, rows(3)}, {"rows_10%", base, rows(10)}, {"rows_20%", base, rows(20)}, {"rows_40%", base, rows(40)}, {"rows_60%", base, rows(60)}, {"rows_80%", base, rows(80)}, {"rows_100%", base, rows(100)}, {"pages", base, pages}, {"counters", base, counters}}
 }
 
 // BenchmarkDelta compares ways to write a block as a delta, and dictionaries of which more or less stands on either
@@ -53,19 +53,18 @@ func BenchmarkDelta(b *testing.B) {
 		for _, way := range []struct {
 			name   string
 			margin int
-			encode func(e *blockEncoder, p, dict []byte) ([]byte, codec, error)
+			encode func(e *blockEncoder, all []byte, dict int) ([]byte, codec, error)
 		}{
-			{"plain", 0, func(e *blockEncoder, p, _ []byte) ([]byte, codec, error) { return e.plain(p) }},
-			{"as it is", 16 << 10, against},
-			{"as it is, no margin", 0, against},
-			{"as it is, 64 KiB margin", 64 << 10, against},
-			{"matches", 16 << 10, func(e *blockEncoder, p, dict []byte) (_ []byte, _ codec, err error) {
-				all := slices.Concat(dict, p)
-				e.match.find(all, len(dict))
-				if e.alt, err = e.frame.delta(e.alt[:0], all, len(dict), e.match.found); err != nil {
+			{"plain", 0, func(e *blockEncoder, all []byte, dict int) ([]byte, codec, error) { return e.plain(all[dict:]) }},
+			{"as it is", 16 << 10, (*blockEncoder).withDictionary},
+			{"as it is, no margin", 0, (*blockEncoder).withDictionary},
+			{"as it is, 64 KiB margin", 64 << 10, (*blockEncoder).withDictionary},
+			{"matches", 16 << 10, func(e *blockEncoder, all []byte, dict int) (_ []byte, _ codec, err error) {
+				e.match.find(all, dict)
+				if e.alt, err = e.frame.delta(e.alt[:0], all, dict, e.match.found); err != nil {
 					return nil, 0, err
 				}
-				return e.alt, codecDelta, e.verify(e.alt, p, dict)
+				return e.alt, codecDelta, e.verify(e.alt, all[dict:], all[:dict:dict])
 			}},
 			{"fastest", 16 << 10, searchAt(zstd.SpeedFastest)},
 			{"default", 16 << 10, searchAt(zstd.SpeedDefault)},
@@ -78,6 +77,7 @@ func BenchmarkDelta(b *testing.B) {
 				}
 				// Not where a chunk begins, nor where the same offset is.
 				dict := dc.base[BlockSize-way.margin+700 : min(len(dc.base), 2*BlockSize+way.margin+700)]
+				all := slices.Concat(dict, dc.now)
 				var payload []byte
 				var c codec
 				spent := func(what string, op func() error) {
@@ -90,7 +90,7 @@ func BenchmarkDelta(b *testing.B) {
 					b.ReportMetric((processorTime(b)-before)/float64(b.N)/float64(len(dc.now)), what)
 				}
 				spent("ns/B-encode", func() (err error) {
-					payload, c, err = way.encode(e, dc.now, dict)
+					payload, c, err = way.encode(e, all, len(dict))
 					return err
 				})
 				b.ReportMetric(float64(len(payload))/float64(len(dc.now))*100, "%")
@@ -104,9 +104,9 @@ func BenchmarkDelta(b *testing.B) {
 	}
 }
 
-func searchAt(l zstd.EncoderLevel) func(e *blockEncoder, p, dict []byte) ([]byte, codec, error) {
-	return func(e *blockEncoder, p, dict []byte) ([]byte, codec, error) {
-		return e.search(&e.delta, l, p, dict, len(p))
+func searchAt(l zstd.EncoderLevel) func(e *blockEncoder, all []byte, dict int) ([]byte, codec, error) {
+	return func(e *blockEncoder, all []byte, dict int) ([]byte, codec, error) {
+		return e.search(&e.delta, l, all[dict:], all[:dict:dict], len(all)-dict)
 	}
 }
 

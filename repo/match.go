@@ -1,9 +1,6 @@
 package repo
 
-import (
-	"encoding/binary"
-	"math/bits"
-)
+import "math/bits"
 
 // A block that is to be written as a delta is laid over its dictionary: what
 // both have is found in a fraction of the time that compressing takes, and what
@@ -61,7 +58,7 @@ func (m *matcher) index(dict []byte) {
 		clear(m.table[:])
 	}
 	for i := (len(dict) - matchKey) / matchStride * matchStride; i >= 0; i -= matchStride {
-		m.table[matchHash(binary.LittleEndian.Uint64(dict[i:]))&(1<<matchBits-1)] = uint32(i + 1)
+		m.table[matchHash(word(dict, i))&(1<<matchBits-1)] = uint32(i + 1)
 	}
 }
 
@@ -73,9 +70,9 @@ func (m *matcher) promising(all []byte, dict int) bool {
 	for k := range samples {
 		at := dict + k*step
 		for i := at; i < at+sampleLook; i++ {
-			key := binary.LittleEndian.Uint64(all[i:])
+			key := word(all, i)
 			from := int(m.table[matchHash(key)&(1<<matchBits-1)]) - 1
-			if from < 0 || binary.LittleEndian.Uint64(all[from:]) != key {
+			if from < 0 || word(all, from) != key {
 				continue
 			}
 			n := matchKey + same(all[i+matchKey:min(i+matchLong, len(all))], all[from+matchKey:dict])
@@ -107,9 +104,9 @@ func (m *matcher) find(all []byte, dict int) (like int) {
 	shift := dict // of the last long one: how far before its place it stands
 	last := len(all) - matchKey
 	for i := dict; i <= last; {
-		key := binary.LittleEndian.Uint64(all[i:])
+		key := word(all, i)
 		from, n := i-shift, 0
-		if uint(from) <= uint(dict-matchKey) && binary.LittleEndian.Uint64(all[from:]) == key {
+		if uint(from) <= uint(dict-matchKey) && word(all, from) == key {
 			n = matchKey + same(all[i+matchKey:], all[from+matchKey:dict])
 		} else {
 			here := &m.table[matchHash(key)&(1<<matchBits-1)]
@@ -117,7 +114,7 @@ func (m *matcher) find(all []byte, dict int) (like int) {
 			if from < 0 || from >= dict {
 				*here = uint32(i + 1)
 			}
-			if from < 0 || binary.LittleEndian.Uint64(all[from:]) != key {
+			if from < 0 || word(all, from) != key {
 				i += 2 + (i-end)/matchFaster%matchSteps
 				continue
 			}
@@ -170,7 +167,7 @@ func (m *matcher) find(all []byte, dict int) (like int) {
 // same returns how many bytes a and b have in common at their beginning.
 func same(a, b []byte) (n int) {
 	for len(a)-n >= 8 && len(b)-n >= 8 {
-		if x := binary.LittleEndian.Uint64(a[n:]) ^ binary.LittleEndian.Uint64(b[n:]); x != 0 {
+		if x := word(a, n) ^ word(b, n); x != 0 {
 			return n + bits.TrailingZeros64(x)/8
 		}
 		n += 8
