@@ -25,12 +25,12 @@ const (
 	// matchLeft: what is left of a match of which the next takes the end.
 	matchLeft = 6
 	// A block of sampleLeast bytes is looked into in so many places, at each so far;
-	// where no more than one in sampleWorth has a long stretch it is left alone. Of
-	// a quarter, which is what find wants to see, few places show one: most that it has stands where keys are many.
+	// where no more than sampleWorth of them have a long stretch it is left alone: a
+	// delta would save a quarter or less, and take longer to write than a plain block.
 	sampleLeast = 64 << 10
 	samples     = 64
 	sampleLook  = 64
-	sampleWorth = 16
+	sampleWorth = 30
 )
 
 // match is a stretch of a block that stands before it too, in its dictionary or
@@ -66,27 +66,32 @@ func (m *matcher) index(dict []byte) {
 // dictionary has too. So a wrong guess costs little more than the index.
 func (m *matcher) promising(all []byte, dict int) bool {
 	hits := 0
+	shift := dict
 	step := (len(all) - dict - sampleLook - matchKey) / samples
 	for k := range samples {
 		at := dict + k*step
 		for i := at; i < at+sampleLook; i++ {
 			key := word(all, i)
-			from := int(m.table[matchHash(key)&(1<<matchBits-1)]) - 1
-			if from < 0 || word(all, from) != key {
-				continue
+			from := i - shift
+			if uint(from) > uint(dict-matchKey) || word(all, from) != key {
+				from = int(m.table[matchHash(key)&(1<<matchBits-1)]) - 1
+				if from < 0 || word(all, from) != key {
+					continue
+				}
 			}
 			n := matchKey + same(all[i+matchKey:min(i+matchLong, len(all))], all[from+matchKey:dict])
 			for back := 1; n < matchLong && from >= back && i-back >= dict && all[i-back] == all[from-back]; back++ {
 				n++
 			}
 			if n >= matchLong {
+				shift = i - from
 				hits++
 				break
 			}
 			i += n - matchKey
 		}
 	}
-	return hits > samples/sampleWorth
+	return hits > sampleWorth
 }
 
 // find fills m.found with what all, a dictionary of so many bytes and the block
