@@ -72,7 +72,7 @@ var layers = []layer{
 	{name: "kernel", leaf: []string{"internal/runtime/syscall", "syscall.Syscall", "syscall.RawSyscall", "syscall.rawSyscall", "syscall.rawVforkSyscall", "runtime.futex", "runtime.madvise", "runtime.mmap", "runtime.munmap",
 		"runtime.sysMmap", "runtime.sysMunmap", "runtime.write1", "runtime.read.", "runtime.openat", "runtime.closefd", "runtime.usleep", "runtime.osyield", "runtime.epoll", "runtime.tgkill", "runtime.clone",
 		"runtime.rt_sig", "runtime.rtsig", "runtime.sigaltstack", "runtime/internal/syscall"}},
-	{name: "zstd encode", frame: []string{"compress/zstd.(*Encoder)", "compress/zstd.(*blockEnc)", "compress/huff0.(*Scratch).compress", "compress/huff0.Compress"}},
+	{name: "zstd encode", frame: []string{module + "repo.(*frameWriter)", module + "repo.(*plainMatcher)", module + "repo.(*matcher)", "compress/zstd.(*Encoder)", "compress/zstd.(*blockEnc)", "compress/huff0.(*Scratch).compress", "compress/huff0.Compress"}},
 	{name: "zstd decode", frame: []string{"compress/zstd.(*Decoder)", "compress/zstd.(*blockDec)", "compress/zstd.(*frameDec)", "compress/huff0.(*Decoder)"}},
 	{name: "blake3", frame: []string{"zeebo/blake3"}},
 	{name: "aes-gcm", frame: []string{"crypto/internal/fips140/aes", "crypto/aes", "crypto/cipher"}},
