@@ -20,10 +20,14 @@ import (
 // near those of an old one, and whose length is nearly the same, is that chunk
 // edited. How near depends on how long the place was not seen: in sixteen days
 // of edits a chunk in thirty has the length of a neighbour of its like, and
-// each that is taken for it misplaces those that follow. Where no chunk begins
-// as near as that for certain, as behind an insertion, the lengths of four in a
-// row are looked for all over the old version; only then is one taken that is
-// less near, and further away only where the chunk before fits too.
+// each that is taken for it misplaces those that follow. A table whose rows move,
+// as in PostgreSQL, changes the length of every chunk besides, and the drift with
+// each, so that a place once lost would stay lost: unless a chunk begins as near as
+// that for certain and the one before it fits too, one is looked for around that
+// ends four in a row of roughly the same lengths. Where that gives none that is near,
+// as behind an insertion, four of nearly the same lengths are looked for all over the
+// old version; only then is one taken that is less near, and further away only
+// where the chunk before fits too.
 type reference struct {
 	refs  []repo.Ref
 	offs  []int64                 // of each chunk, and the end
@@ -58,6 +62,11 @@ const (
 	// lengthStep is how much the lengths of four edited chunks in a row may
 	// differ to find the place again. Four at random agree about once in 10^8.
 	lengthStep = 128
+	// roughLength is how much they may differ within inSight of the expected place,
+	// of which that many chunks on either side are looked at.
+	roughLength = 1536
+	inSight     = 256 << 10
+	sight       = 24
 	// maxCrowd bounds how many chunks of about one length are looked at.
 	maxCrowd = 1 << 10
 )
@@ -231,6 +240,11 @@ func (g *reference) follow(off int64, ref repo.Ref) (at int64, here bool) {
 		return at, true
 	}
 	best := g.near(i, at, n)
+	if best < 1 || abs(g.offs[best]-at) > certain || !g.alike(best-1, g.last[0], sameLength) {
+		if j := g.along(i, at, n); j >= 0 {
+			best = j
+		}
+	}
 	if best < 0 || abs(g.offs[best]-at) > certain {
 		if j := g.search(n); j >= 0 {
 			best = j
@@ -245,6 +259,25 @@ func (g *reference) follow(off int64, ref repo.Ref) (at int64, here bool) {
 	}
 	return at, false
 }
+
+// along looks around chunk i for one that has roughly the length n and comes
+// after three that have roughly the lengths of the last three, the nearest of
+// them; -1 when there is none.
+func (g *reference) along(i int, at, n int64) int {
+	best, bestDiff := -1, int64(inSight)
+	if g.last[2] == 0 {
+		return best
+	}
+	for j := max(3, i-sight); j < min(len(g.refs), i+sight); j++ {
+		if d := abs(g.offs[j] - at); d < bestDiff && g.alike(j, n, roughLength) && g.alike(j-1, g.last[0], roughLength) &&
+			g.alike(j-2, g.last[1], roughLength) && g.alike(j-3, g.last[2], roughLength) {
+			best, bestDiff = j, d
+		}
+	}
+	return best
+}
+
+func (g *reference) alike(j int, n, most int64) bool { return abs(int64(g.refs[j].Len)-n) <= most }
 
 // near looks around chunk i, which begins about where one of length n is
 // expected, for one that has about that length; -1 when there is none.
@@ -315,7 +348,7 @@ func (g *reference) search(n int64) int {
 		}
 		for _, at := range g.byLen[step] {
 			j := int(at)
-			if j < 3 || !g.about(j, n) || !g.about(j-1, g.last[0]) || !g.about(j-2, g.last[1]) || !g.about(j-3, g.last[2]) {
+			if j < 3 || !g.alike(j, n, lengthStep) || !g.alike(j-1, g.last[0], lengthStep) || !g.alike(j-2, g.last[1], lengthStep) || !g.alike(j-3, g.last[2], lengthStep) {
 				continue
 			}
 			if found >= 0 {
@@ -326,7 +359,5 @@ func (g *reference) search(n int64) int {
 	}
 	return found
 }
-
-func (g *reference) about(j int, n int64) bool { return abs(int64(g.refs[j].Len)-n) <= lengthStep }
 
 func abs(n int64) int64 { return max(n, -n) }
