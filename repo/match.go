@@ -1,6 +1,9 @@
 package repo
 
-import "math/bits"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // A block that is to be written as a delta is laid over its dictionary: what
 // both have is found in a fraction of the time that compressing takes, and what
@@ -182,3 +185,8 @@ func same(a, b []byte) (n int) {
 	}
 	return n
 }
+
+// With a third index the compiler knows that a word is all there is and checks
+// bounds only; without, it computes where a slice of nothing would point to.
+func word(b []byte, i int) uint64     { return binary.LittleEndian.Uint64(b[i : i+8 : i+8]) }
+func halfWord(b []byte, i int) uint32 { return binary.LittleEndian.Uint32(b[i : i+4 : i+4]) }

@@ -1,9 +1,6 @@
 package repo
 
-import (
-	"encoding/binary"
-	"math/bits"
-)
+import "math/bits"
 
 // What a plain block repeats is found as the fastest strategy of zstd does it
 // (zstd_fast.c): a table of places by six bytes, two places a step, the last offset
@@ -44,11 +41,6 @@ var matchCodes = func() (t [shortMatches]matchCode) {
 	return t
 }()
 
-// With a third index the compiler knows that a word is all there is and checks
-// bounds only; without, it computes where a slice of nothing would point to.
-func word(b []byte, i int) uint64     { return binary.LittleEndian.Uint64(b[i : i+8 : i+8]) }
-func halfWord(b []byte, i int) uint32 { return binary.LittleEndian.Uint32(b[i : i+4 : i+4]) }
-
 // sixBytes hashes the first six of eight bytes.
 func sixBytes(v uint64) uint64 { return v << 16 * 0xcf1bbcdcbf9b >> 32 }
 
@@ -70,6 +62,7 @@ func (m *plainMatcher) find(f *frameWriter, src []byte, at int) {
 	near, far := int(f.recent[0]), int(f.recent[1]) // the last two offsets
 	limit := len(src) - plainMargin
 	done := at // what stands before is in sequences
+search:
 	for s := max(at, 1); s < limit; {
 		var from int
 		var differ uint64
@@ -102,9 +95,7 @@ func (m *plainMatcher) find(f *frameWriter, src []byte, at int) {
 				}
 			}
 			if s += 2 + (s-done)/plainFaster; s >= limit {
-				f.literals = literals[:filled+copy(literals[filled:], src[done:])]
-				f.sequences, f.recent[0], f.recent[1] = found, uint32(near), uint32(far)
-				return
+				break search
 			}
 		}
 		// Each count is of one word, and counts only where the words before are alike.
