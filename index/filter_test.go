@@ -16,17 +16,24 @@ func filterID(n uint64) (id crypto.ID) {
 	return id
 }
 
+// filterRoom is how many ids a filter takes.
+const filterRoom = filterFirst * (1<<filterStages - 1) * 512 / 10
+
 func TestFilter_NeverForgetsAndSeldomErrs(t *testing.T) {
-	f := &filter{left: filterRoom}
+	f := new(filter)
 	if id := filterID(1); f.may(&id) {
 		t.Error("an empty filter says that an id may be in it")
 	}
-	for n := range uint64(filterRoom) {
-		if id := filterID(n); !f.add(&id) {
-			t.Fatalf("no room for id %d of %d", n, filterRoom)
+	full := uint64(0)
+	for ; ; full++ {
+		if id := filterID(full); !f.add(&id) {
+			break
 		}
 	}
-	for n := range uint64(filterRoom) {
+	if full < filterRoom-filterStages || full > filterRoom {
+		t.Errorf("%d ids fit, want %d", full, filterRoom)
+	}
+	for n := range full {
 		if id := filterID(n); !f.may(&id) {
 			t.Fatalf("id %d is forgotten", n)
 		}
@@ -37,10 +44,29 @@ func TestFilter_NeverForgetsAndSeldomErrs(t *testing.T) {
 			wrong++
 		}
 	}
-	if wrong > 3000 {
-		t.Errorf("a full filter says of %d in 100,000 strangers that they may be in it, want 3,000 at most", wrong)
+	if wrong > 3000*filterStages {
+		t.Errorf("a full filter says of %d in 100,000 strangers that they may be in it, want 3,000 at most for each stage", wrong)
 	}
 	if id := filterID(1 << 41); f.add(&id) {
 		t.Error("a full filter takes one more")
+	}
+}
+
+func TestFilter_TakesMemoryAsItFills(t *testing.T) {
+	f := new(filter)
+	for _, c := range []struct{ ids, lines int }{{1, filterFirst}, {800_000, filterFirst}, {900_000, 3 * filterFirst}} {
+		for n := range uint64(c.ids) {
+			if id := filterID(n); !f.add(&id) {
+				t.Fatalf("no room for id %d of %d", n, c.ids)
+			}
+		}
+		lines := 0
+		for _, stage := range f.stages {
+			lines += len(stage)
+		}
+		if lines != c.lines {
+			t.Errorf("%d ids take %d lines, want %d", c.ids, lines, c.lines)
+		}
+		f = new(filter)
 	}
 }

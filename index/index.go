@@ -104,8 +104,8 @@ type Index struct {
 	broken  error  // the first failed write; nothing is written after it
 	batch   *batch
 
-	// mu guards closed, the filter and the two maps. Readers hold it over the whole look-up, so that Close does
-	// not unmap what they read.
+	// mu guards closed, the filter and the two maps; the last three change under write besides. Readers hold it
+	// over the whole look-up, so that Close does not unmap what they read.
 	mu      sync.RWMutex
 	closed  bool
 	all     *filter                  // of every id there is an entry for; nil when they are not known
@@ -202,7 +202,7 @@ func (x *Index) start(repo crypto.RepoID) error {
 		err = x.load()
 	}
 	if err == nil && prior.phase == phaseNew {
-		x.all = &filter{left: filterRoom}
+		x.all = new(filter)
 	}
 	if err == nil {
 		err = x.lostWrites()

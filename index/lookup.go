@@ -21,7 +21,7 @@ func (x *Index) Lookup(id crypto.ID) (Place, bool, error) {
 	if x.closed {
 		return Place{}, false, closedError(x.dir)
 	}
-	if x.all != nil && !x.all.may(&id) {
+	if !x.mayHave(&id) {
 		x.misses.add(&id)
 		return Place{}, false, nil
 	}
@@ -31,6 +31,9 @@ func (x *Index) Lookup(id crypto.ID) (Place, bool, error) {
 	}
 	return p, ok, err
 }
+
+// mayHave tells what the filter says of an id, which is nothing where there is none. It needs mu or write.
+func (x *Index) mayHave(id *crypto.ID) bool { return x.all == nil || x.all.may(id) }
 
 // find needs mu. It leaves the key of id in s.key, and the value it found, believed or not, in s.value.
 func (x *Index) find(s *scratch, id *crypto.ID) (p Place, ok bool, err error) {

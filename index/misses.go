@@ -13,12 +13,12 @@ import (
 // An id leaves under Index.mu held for writing, after its entry was committed; it comes in under mu
 // held for reading, together with the look-up. So none stays that has been added.
 type misses struct {
-	slots [1 << 15]atomic.Uint64 // some packs' worth
+	slots [1 << 17]atomic.Uint64 // some packs' worth
 }
 
 // slot tells ids apart by 79 bits; they are evenly spread, and nobody without the key can choose one.
 func (m *misses) slot(id *crypto.ID) (*atomic.Uint64, uint64) {
-	return &m.slots[binary.BigEndian.Uint16(id[:])%uint16(len(m.slots))], binary.BigEndian.Uint64(id[2:])
+	return &m.slots[binary.BigEndian.Uint32(id[:])%uint32(len(m.slots))], binary.BigEndian.Uint64(id[4:])
 }
 
 func (m *misses) add(id *crypto.ID) {

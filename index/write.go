@@ -43,7 +43,7 @@ func (x *Index) AddPack(pack crypto.PackID, entries []Entry) error {
 	b := x.batch
 	for _, i := range b.sorted(entries) {
 		e := &entries[i]
-		if !x.misses.has(&e.ID) {
+		if x.mayHave(&e.ID) && !x.misses.has(&e.ID) {
 			old, found, err := x.findLocked(b.scratch, &e.ID)
 			if err != nil {
 				b.abandon()
