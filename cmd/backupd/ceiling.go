@@ -89,3 +89,10 @@ func (c *ceiling) lasting() int64 {
 	slices.Sort(known)
 	return max(least, known[len(known)/2])
 }
+
+// takenMemory is what the process has from the system and has not given back.
+func takenMemory() uint64 {
+	taken := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(taken)
+	return taken[0].Value.Uint64() - taken[1].Value.Uint64()
+}

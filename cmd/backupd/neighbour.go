@@ -86,8 +86,11 @@ func (p *program) memoryFor() (int64, error) {
 
 // limitMemory sets the collector's soft limit once the repository is open: a passphrase takes hundreds of megabytes for a
 // moment, and under the limit that moment would be spent collecting garbage. A GOMEMLIMIT stands unless --memory was given.
+// Where none was given nothing has to be collected, which a short command would feel.
 func (p *program) limitMemory(memory int64) {
-	debug.FreeOSMemory()
+	if takenMemory() > leastCeiling {
+		debug.FreeOSMemory()
+	}
 	switch {
 	case memory > 0:
 		holdMemory(memory - besideHeap)
