@@ -17,9 +17,9 @@ import (
 // imageSetting is where the image lies: on the RAM disk, or on a disk, where it is larger than what can be cached.
 func (o options) imageSetting() setting {
 	if !o.imageDisk {
-		return setting{work: o.work}
+		return setting{work: o.work, free: freeEnough}
 	}
-	return setting{work: o.disk, sync: true, cold: os.Getuid() == 0}
+	return setting{work: o.disk, sync: true, cold: os.Getuid() == 0, free: freeEnough}
 }
 
 // needImage estimates the bytes that the image, a repository of it and a restored one take.

@@ -93,7 +93,7 @@ func runTable(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	b := &bench{o: o, tools: tools, results: results{}, notes: map[string]string{}, at: setting{work: o.work}}
+	b := &bench{o: o, tools: tools, results: results{}, notes: map[string]string{}, at: setting{work: o.work, free: freeEnough}}
 	var failed error // what was measured before is worth hours and is printed all the same
 	for _, part := range []struct {
 		rows    []string

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 )
 
@@ -18,6 +17,14 @@ type shape struct {
 
 // perDirectory is how many files stand in a directory of a tree that is not flat.
 const perDirectory = 250
+
+// writeOnce is write, unless dir is there.
+func (s shape) writeOnce(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	return s.write(dir)
+}
 
 // write makes the tree below dir on all cores.
 func (s shape) write(dir string) error {
@@ -113,23 +120,9 @@ func (s shape) fits(dir string) error {
 	if system, _ := fileSystem(dir); system != "tmpfs" {
 		return nil
 	}
-	free, err := availableMemory()
+	free, err := memoryInfo("MemAvailable")
 	if err == nil && free < s.need()+spare {
 		err = fmt.Errorf("%d files take %s of memory and %s are left: fewer files, or a disk with -work", s.files, size(s.need()), size(free))
 	}
 	return err
-}
-
-// availableMemory is what programs can have without anything being put out.
-func availableMemory() (int64, error) {
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0, err
-	}
-	_, rest, _ := strings.Cut(string(text), "MemAvailable:")
-	kib := int64(0)
-	if _, err := fmt.Sscan(rest, &kib); err != nil {
-		return 0, fmt.Errorf("/proc/meminfo has no MemAvailable: %w", err)
-	}
-	return kib << 10, nil
 }

@@ -135,7 +135,12 @@ func TestPlot_IsWellFormedAndHasEveryStep(t *testing.T) {
 			points = append(points, point{tool: "backupd", kind: "empty", step: step, files: n, wall: time.Duration(n) * 3 * time.Microsecond, anon: 40e6})
 		}
 	}
+	bare := growthPlot(points)
+	points = append(points, point{tool: "floor", kind: "empty", step: "first", files: 10_000, wall: time.Second}, point{tool: "floor", kind: "empty", step: "first", files: 100_000, wall: time.Second})
 	svg := growthPlot(points)
+	if n := strings.Count(svg, `stroke-width="0.8"`) - strings.Count(bare, `stroke-width="0.8"`); n != 1 || strings.Contains(bare, "thin:") || !strings.Contains(svg, "thin:") {
+		t.Errorf("the floor's line is %d lines, want one, and it explained", n)
+	}
 	for d := xml.NewDecoder(strings.NewReader(svg)); ; {
 		if _, err := d.Token(); err == io.EOF {
 			break

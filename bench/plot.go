@@ -19,6 +19,7 @@ type curve struct {
 	x, y   []float64
 	colour string
 	dash   string
+	thin   bool
 }
 
 // The colours are read on white and on black alike: an image does not know which of them it lies on.
@@ -29,39 +30,51 @@ var plotColours = []string{"#2f81f7", "#d29922", "#3fa35a", "#a371f7"}
 var plotDashes = []string{"", "7 4", "2 4"}
 
 const (
-	plotWidth, plotHeight = 860, 376
+	plotWidth, plotHeight = 860, 396
 	panelWidth            = 330
 	panelHeight           = 230
 	panelTop              = 40
 )
 
-// growthPlot draws backupd's time per file and its memory: a colour for each step, a dash for each kind of tree.
+// growthPlot draws backupd's time per file and its memory: a colour for each step, a dash for each kind of tree. The floors'
+// time is thin, in the colour of their step.
 func growthPlot(points []point) string {
 	times, memory := panel{title: "time per file", unit: "µs"}, panel{title: "peak anonymous memory", unit: "MB"}
+	var floors []curve
 	for k, kind := range growthKinds {
-		for s, step := range growthSteps {
-			of := slices.DeleteFunc(slices.Clone(points), func(p point) bool { return p.tool != "backupd" || p.kind != kind.name || p.step != step })
-			if len(of) == 0 {
-				continue
+		for i, step := range growthSteps {
+			line := func(tool string, value func(point) float64) curve {
+				c := curve{name: step + ", " + kind.name, colour: plotColours[i], dash: plotDashes[k], thin: tool == "floor"}
+				for _, p := range points {
+					if p.tool == tool && p.kind == kind.name && p.step == step {
+						c.x, c.y = append(c.x, float64(p.files)), append(c.y, value(p))
+					}
+				}
+				return c
 			}
-			t := curve{name: step + ", " + kind.name, colour: plotColours[s], dash: plotDashes[k]}
-			m := t
-			for _, p := range of {
-				t.x, t.y = append(t.x, float64(p.files)), append(t.y, p.perFile())
-				m.x, m.y = append(m.x, float64(p.files)), append(m.y, float64(p.anon)/1e6)
+			if t := line("backupd", point.perFile); len(t.x) > 0 {
+				times.lines = append(times.lines, t)
+				memory.lines = append(memory.lines, line("backupd", func(p point) float64 { return float64(p.anon) / 1e6 }))
 			}
-			times.lines, memory.lines = append(times.lines, t), append(memory.lines, m)
+			if f := line("floor", point.perFile); len(f.x) > 0 {
+				floors = append(floors, f)
+			}
 		}
 	}
 	var w strings.Builder
 	fmt.Fprintf(&w, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12" fill="%s">`+"\n", plotWidth, plotHeight, plotGrey)
 	w.WriteString("<title>backupd: time per file and memory over the number of files</title>\n")
+	legend := times.lines
+	times.lines = append(floors, times.lines...)
 	times.draw(&w, 60)
 	memory.draw(&w, 60+panelWidth+90)
-	for i, c := range times.lines {
+	for i, c := range legend {
 		x, y := 60+(i%4)*200, panelTop+panelHeight+46+i/4*18
 		fmt.Fprintf(&w, `<path d="M%d %dh34" stroke="%s" stroke-width="2" stroke-dasharray="%s"/><text x="%d" y="%d">%s</text>`+"\n",
 			x, y-4, c.colour, c.dash, x+42, y, html.EscapeString(c.name))
+	}
+	if len(floors) > 0 {
+		fmt.Fprintf(&w, `<text x="60" y="%d">thin: tar and zstd (first, restore) and find (unchanged) on the same files</text>`+"\n", plotHeight-10)
 	}
 	w.WriteString("</svg>\n")
 	return w.String()
@@ -87,11 +100,15 @@ func (p panel) draw(w *strings.Builder, left float64) {
 	}
 	for _, c := range p.lines {
 		var path strings.Builder
+		width, dot := 2.0, 3.0
+		if c.thin {
+			width, dot = 0.8, 1.5
+		}
 		for i := range c.x {
 			fmt.Fprintf(&path, "%s%.1f %.1f", map[bool]string{true: "M", false: "L"}[i == 0], x(c.x[i]), y(c.y[i]))
-			fmt.Fprintf(w, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s"/>`+"\n", x(c.x[i]), y(c.y[i]), c.colour)
+			fmt.Fprintf(w, `<circle cx="%.1f" cy="%.1f" r="%g" fill="%s"/>`+"\n", x(c.x[i]), y(c.y[i]), dot, c.colour)
 		}
-		fmt.Fprintf(w, `<path d="%s" fill="none" stroke="%s" stroke-width="2" stroke-dasharray="%s"/>`+"\n", path.String(), c.colour, c.dash)
+		fmt.Fprintf(w, `<path d="%s" fill="none" stroke="%s" stroke-width="%g" stroke-dasharray="%s"/>`+"\n", path.String(), c.colour, width, c.dash)
 	}
 }
 

@@ -142,24 +142,43 @@ func (g growth) grow(ctx context.Context, kind string, s shape) (points []point,
 	}
 	fmt.Fprintf(os.Stderr, "scale, %d files, %s\n", s.files, kind)
 	system, _ := fileSystem(g.o.work)
-	b := &bench{o: o, tools: tools, results: results{}, notes: map[string]string{}, at: setting{work: o.work, sync: system != "tmpfs"}}
+	b := &bench{o: o, tools: tools, results: results{}, notes: map[string]string{}, at: setting{work: o.work, sync: system != "tmpfs", free: max(freeEnough, int64(s.files)<<13)}}
 	for run := range runs {
+		if err := b.growFloor(ctx, s, dir); err != nil {
+			return points, fmt.Errorf("floor: %w", err)
+		}
 		for _, t := range tools {
 			if err := b.growOnce(ctx, t, s, dir, g.backMax == 0 || s.files <= g.backMax, run == 0 && s.files <= 100_000); err != nil {
 				return points, fmt.Errorf("%s: %w", t.name, err)
 			}
 		}
 	}
-	for _, t := range tools {
+	add := func(name, size string) {
 		for _, step := range growthSteps {
-			if b.results[t.name][step] == nil { // it was left out
+			if b.results[name][step] == nil { // it was left out
 				continue
 			}
-			m := median(b.results[t.name][step].costs)
-			points = append(points, point{tool: t.name, kind: kind, step: step, files: s.files, wall: m.wall, cpu: m.cpu, anon: m.anon, stored: b.results[t.name]["first"].bytes[0]})
+			m := median(b.results[name][step].costs)
+			points = append(points, point{tool: name, kind: kind, step: step, files: s.files, wall: m.wall, cpu: m.cpu, anon: m.anon, stored: b.results[name][size].bytes[0]})
 		}
 	}
+	for _, t := range tools {
+		add(t.name, "first")
+	}
+	add("floor", "size")
 	return points, nil
+}
+
+// growFloor makes the tree if it is not there and measures the floors of first, unchanged and restore on it, to tell what grows
+// in the kernel from what grows in a tool. What does not fit twice has none.
+func (b *bench) growFloor(ctx context.Context, s shape, dir string) error {
+	if err := errors.Join(os.MkdirAll(b.at.work, 0o700), b.at.settle(ctx), s.writeOnce(dir)); err != nil {
+		return err
+	}
+	if s.fits(b.o.work) != nil {
+		return nil
+	}
+	return b.floorsOf(ctx, "", dir)
 }
 
 // growOnce makes the tree if it is not there, backs it up twice, checks all data and restores it. What would not fit twice is
@@ -169,10 +188,8 @@ func (b *bench) growOnce(ctx context.Context, t *tool, s shape, dir string, back
 		return err
 	}
 	defer func() { err = errors.Join(err, b.at.remove(t.home)) }()
-	if _, err := os.Stat(dir); err != nil {
-		if err := s.write(dir); err != nil {
-			return err
-		}
+	if err := s.writeOnce(dir); err != nil {
+		return err
 	}
 	if _, err = b.take(ctx, t, "first", dir); err != nil {
 		return err

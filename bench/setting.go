@@ -21,6 +21,7 @@ type setting struct {
 	// sync is of a disk: what was written before lies there when a command begins, a floor ends when what it wrote does, as a
 	// backup does, and what is done with is put aside.
 	sync bool
+	free int64 // so much free memory is touched before each command, see touchFree
 }
 
 // row is the key of a row in the results.
@@ -40,6 +41,11 @@ func (s setting) measure(ctx context.Context, c command) (cost, string, error) {
 		}
 	case s.sync:
 		syscall.Sync()
+	}
+	if s.free > 0 {
+		if err := touchFree(s.free); err != nil {
+			return cost{}, "", err
+		}
 	}
 	if s.pin != "" {
 		c.argv = append([]string{"taskset", "-c", s.pin}, c.argv...)
@@ -69,13 +75,13 @@ func dropCaches() error {
 // settings are those besides the table's own that were asked for and can be had. What can not is said.
 func (o options) settings() (list []setting) {
 	if o.rows["disk"] {
-		list = append(list, setting{name: "disk", what: "a disk, the source cached", work: o.disk, sync: true})
+		list = append(list, setting{name: "disk", what: "a disk, the source cached", work: o.disk, sync: true, free: freeEnough})
 	}
 	if o.rows["cold"] {
-		list = append(list, setting{name: "cold", what: "a disk, nothing cached: the page cache dropped before each command", work: o.disk, sync: true, cold: true})
+		list = append(list, setting{name: "cold", what: "a disk, nothing cached: the page cache dropped before each command", work: o.disk, sync: true, cold: true, free: freeEnough})
 	}
 	if o.rows["core"] {
-		list = append(list, setting{name: "core", what: "a RAM disk, one core for every command (taskset -c 0, GOMAXPROCS=1)", work: o.work, pin: "0", max: 1})
+		list = append(list, setting{name: "core", what: "a RAM disk, one core for every command (taskset -c 0, GOMAXPROCS=1)", work: o.work, pin: "0", max: 1, free: freeEnough})
 	}
 	return list
 }

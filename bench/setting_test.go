@@ -172,3 +172,22 @@ func TestGrowth_WhatWasLeftOutIsNoPoint(t *testing.T) {
 		t.Errorf("one file does not fit: %v", err)
 	}
 }
+
+func TestTouchFree_GivesBackWhatItTouched(t *testing.T) {
+	free, err := memoryInfo("MemFree")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := touchFree(64 << 20); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := memoryInfo("MemFree"); err != nil || now < free-free/8-64<<20 {
+		t.Errorf("of %d free bytes %d are left: %v", free, now, err)
+	}
+	if err := touchFree(0); err != nil {
+		t.Error(err)
+	}
+	if _, err := memoryInfo("MemNot"); err == nil {
+		t.Error("a figure that is not there was read")
+	}
+}
