@@ -3,6 +3,7 @@ package repo
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -37,19 +38,24 @@ const (
 // blockEncoder turns plaintext into the payload of a block and back. It owns
 // its encoders, decoder and buffers; one goroutine at a time.
 type blockEncoder struct {
-	large        *zstd.Encoder // LevelFast, above plainLargest
+	large        *zstd.Encoder // LevelFast, above plainLargest or distrusted
 	strong       *zstd.Encoder
 	delta, pages *zstd.Encoder
 	plainMatch   *plainMatcher
 	match        matcher
 	frame        frameWriter
 	tried        int // blocks that were laid over a dictionary
-	weighed      int // of those, compressed to see whether the delta pays
+	weighed      int // deltas beside which the plain block was compressed, to see which pays
 	dec          *blockDecoder
 	buf, alt     []byte
 	check        []byte
 	level        Level
 	noise        int // blocks in a row that did not compress
+	// distrust is why frames of our own are made no more: one did not decode to what it was made from, or none came
+	// about. What made it would make it again, so that this data could never be backed up; the library takes over.
+	distrust error
+	log      *slog.Logger
+	spoil    func(frame []byte) // nil outside of tests
 }
 
 // Level says how hard plain blocks are compressed.
@@ -75,7 +81,7 @@ func newBlockEncoder(level Level) (*blockEncoder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &blockEncoder{dec: dec, level: level}, nil
+	return &blockEncoder{dec: dec, level: level, log: slog.New(slog.DiscardHandler)}, nil
 }
 
 // plain compresses without a dictionary. The payload is valid until the next
@@ -106,7 +112,11 @@ func (e *blockEncoder) plainAt(l Level, p []byte) (payload []byte, c codec, err 
 		return p, codecStored, nil
 	}
 	e.noise = 0
-	if err := e.verify(e.buf, p, nil); err != nil {
+	own := e.own(l, p)
+	if err := e.verify(e.buf, p, nil); err != nil && own {
+		e.doubt(err)
+		return e.plainAt(l, p)
+	} else if err != nil {
 		return nil, 0, err
 	}
 	return e.buf, codecZstd, nil
@@ -120,13 +130,51 @@ func (e *blockEncoder) pays(l Level, p []byte) (bool, error) {
 	return len(e.buf) < len(p)-len(p)/storedAbove, nil
 }
 
+// own tells whether a plain block becomes a frame of our own.
+func (e *blockEncoder) own(l Level, p []byte) bool {
+	return l == LevelFast && len(p) <= plainLargest && e.distrust == nil
+}
+
+// doubt has the library make all frames from here on.
+func (e *blockEncoder) doubt(err error) {
+	e.distrust = err
+	e.log.Warn("a block did not survive its compression and is compressed by other code, as all after it: "+
+		"memory or processor may be at fault; please report it if it happens again", "error", err)
+}
+
+// caught makes an error of a panic: a daemon must not end because one of a million blocks can not be compressed.
+func caught(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("%v", r)
+	}
+}
+
+func (e *blockEncoder) ownPlain(p []byte) (err error) {
+	defer caught(&err)
+	if e.plainMatch == nil {
+		e.plainMatch = new(plainMatcher)
+	}
+	if e.buf, err = e.frame.plain(e.plainMatch, e.buf[:0], p); e.spoil != nil {
+		e.spoil(e.buf)
+	}
+	return err
+}
+
+func (e *blockEncoder) ownDelta(all []byte, dictLen int) (err error) {
+	defer caught(&err)
+	if e.alt, err = e.frame.delta(e.alt[:0], all, dictLen, e.match.found); e.spoil != nil {
+		e.spoil(e.alt)
+	}
+	return err
+}
+
 func (e *blockEncoder) compress(l Level, p []byte) (err error) {
-	if l == LevelFast && len(p) <= plainLargest {
-		if e.plainMatch == nil {
-			e.plainMatch = new(plainMatcher)
+	if e.own(l, p) {
+		err := e.ownPlain(p)
+		if err == nil {
+			return nil
 		}
-		e.buf, err = e.frame.plain(e.plainMatch, e.buf[:0], p)
-		return err
+		e.doubt(err)
 	}
 	enc, level := &e.large, zstd.SpeedFastest
 	if l == LevelDefault {
@@ -154,11 +202,12 @@ func (e *blockEncoder) withDictionary(all []byte, dictLen int) (payload []byte, 
 	if like := e.match.find(all, dictLen); like < len(p)/guessWorth {
 		return e.plain(p)
 	}
-	if len(all) > deltaWindow { // a frame of matches would not reach
+	if len(all) > deltaWindow || e.distrust != nil { // a frame of matches would not reach
 		return e.search(&e.delta, zstd.SpeedFastest, p, dict, above)
 	}
-	if e.alt, err = e.frame.delta(e.alt[:0], all, dictLen, e.match.found); err != nil {
-		return nil, 0, fmt.Errorf("zstd literals: %v", err)
+	if err := e.ownDelta(all, dictLen); err != nil {
+		e.doubt(err)
+		return e.plain(p)
 	}
 	return e.weigh(p, dict, above)
 }
@@ -206,7 +255,10 @@ func (e *blockEncoder) weigh(p, dict []byte, above int) (payload []byte, c codec
 			return payload, c, nil
 		}
 	}
-	if err := e.verify(e.alt, p, dict); err != nil {
+	if err := e.verify(e.alt, p, dict); err != nil && e.distrust == nil {
+		e.doubt(err)
+		return e.plain(p)
+	} else if err != nil {
 		return nil, 0, err
 	}
 	return e.alt, codecDelta, nil

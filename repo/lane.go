@@ -64,6 +64,7 @@ func (w *Writer) newLane(kind packKind) (*Lane, error) {
 	if err != nil {
 		return nil, err
 	}
+	enc.log = w.r.log
 	return &Lane{Identifier: Identifier{crypto.NewHasher(w.r.idKey(kind))}, w: w, kind: kind, enc: enc}, nil
 }
 

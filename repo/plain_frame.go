@@ -14,7 +14,7 @@ const (
 	plainPlace = 20
 	// plainLargest is the largest block whose places an entry can name.
 	plainLargest = 1 << plainPlace
-	// plainMargin: so many bytes at the end are looked at in no other way than as
+	// plainMargin: no step begins in so many bytes at the end, which are at most
 	// the end of a match, so that whole words can be loaded.
 	plainMargin = 40
 	// plainFaster: after so many bytes without a match steps get longer by one.
@@ -26,7 +26,8 @@ const (
 // plainMatcher finds what a block repeats. One goroutine at a time.
 type plainMatcher struct {
 	// The last place with the hash, and the rest of the hash. Nothing says that an
-	// entry is empty: it leads to the first byte, which is compared like any other.
+	// entry is empty: where the rest is nought it leads to the first byte, which is
+	// compared like any other.
 	table [1 << plainBits]uint32
 }
 
@@ -59,7 +60,7 @@ func (m *plainMatcher) find(f *frameWriter, src []byte, at int) {
 	literals, filled := f.literals[:cap(f.literals)], 0
 	found := f.sequences[:0]
 	lls, mls, ofs := &f.ll.count, &f.ml.count, &f.of.count
-	near, far := int(f.recent[0]), int(f.recent[1]) // the last two offsets
+	near, far := int(f.recent[0]), int(f.recent[1]) // the last two offsets; of the third no use is made, and it is not kept
 	limit := len(src) - plainMargin
 	done := at // what stands before is in sequences
 search:
