@@ -30,6 +30,9 @@ func stageRoom(lines int) int { return lines * 512 / 10 }
 
 // add notes an id, and tells whether the filter is still of use.
 func (f *filter) add(id *crypto.ID) bool {
+	if f.may(id) {
+		return true
+	}
 	if f.left == 0 {
 		if len(f.stages) == filterStages {
 			return false

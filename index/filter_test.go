@@ -30,8 +30,9 @@ func TestFilter_NeverForgetsAndSeldomErrs(t *testing.T) {
 			break
 		}
 	}
-	if full < filterRoom-filterStages || full > filterRoom {
-		t.Errorf("%d ids fit, want %d", full, filterRoom)
+	// A few seem to be there already and take no room.
+	if full < filterRoom-filterStages || full > filterRoom*11/10 {
+		t.Errorf("%d ids fit, want %d and up to a tenth more", full, filterRoom)
 	}
 	for n := range full {
 		if id := filterID(n); !f.may(&id) {
@@ -47,8 +48,13 @@ func TestFilter_NeverForgetsAndSeldomErrs(t *testing.T) {
 	if wrong > 3000*filterStages {
 		t.Errorf("a full filter says of %d in 100,000 strangers that they may be in it, want 3,000 at most for each stage", wrong)
 	}
-	if id := filterID(1 << 41); f.add(&id) {
-		t.Error("a full filter takes one more")
+	for n := range uint64(100) {
+		if id := filterID(1<<41 + n); !f.may(&id) && f.add(&id) {
+			t.Fatal("a full filter takes one more")
+		}
+	}
+	if id := filterID(7); !f.add(&id) {
+		t.Error("a full filter refuses what it has")
 	}
 }
 

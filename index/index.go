@@ -104,7 +104,7 @@ type Index struct {
 	broken  error  // the first failed write; nothing is written after it
 	batch   *batch
 
-	// mu guards closed, the filter and the two maps; the last three change under write besides. Readers hold it
+	// mu guards closed, the filter and the two maps, which all change under write besides. Readers hold it
 	// over the whole look-up, so that Close does not unmap what they read.
 	mu      sync.RWMutex
 	closed  bool

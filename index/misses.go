@@ -16,7 +16,7 @@ type misses struct {
 	slots [1 << 17]atomic.Uint64 // some packs' worth
 }
 
-// slot tells ids apart by 79 bits; they are evenly spread, and nobody without the key can choose one.
+// slot tells ids apart by 81 bits; they are evenly spread, and nobody without the key can choose one.
 func (m *misses) slot(id *crypto.ID) (*atomic.Uint64, uint64) {
 	return &m.slots[binary.BigEndian.Uint32(id[:])%uint32(len(m.slots))], binary.BigEndian.Uint64(id[4:])
 }
