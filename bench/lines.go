@@ -47,7 +47,7 @@ func (b *bench) treeLines() []line {
 	}
 }
 
-// lines are the targets of the design, section 6, and what else was asked for.
+// lines are the rows with a target, and what else is measured.
 func (b *bench) lines() []line {
 	list := b.treeLines()
 	for _, kind := range dumpKinds {
@@ -80,7 +80,7 @@ func (b *bench) lines() []line {
 		b.memory("sparse", sparse+"backup and restore", "sparse first", "sparse back"))
 }
 
-// dumpLines are those of one kind of dump. The target for the repository is the design's, for random rows as text.
+// dumpLines are those of one kind of dump. There is a target for the repository of random rows as text only.
 func (b *bench) dumpLines(row string) []line {
 	what := fmt.Sprintf("repository of %d daily dumps", b.o.days)
 	if row != "dump" {

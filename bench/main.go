@@ -1,6 +1,6 @@
 // Bench measures the work of a backup: backupd beside the floors that bound it (tar, zstd, find) and
 // beside other backup programs, in turn, on the same data, several times over, and writes the medians as
-// docs/benchmarks.md with the targets of the design and whether they were reached. It imports nothing of the
+// docs/benchmarks.md with the targets and whether they were reached. It imports nothing of the
 // product: it runs the binary as a person would.
 //
 //	go run ./bench                                 everything, docs/benchmarks.md

@@ -84,7 +84,7 @@ func debianTrees(ctx context.Context, cache, a, b string) (string, error) {
 }
 
 // offered is the linux-source package to use and its versions, newest first: 6.1 when it is there, as
-// the design's figures were taken on it.
+// the targets were set on it.
 func offered(ctx context.Context) (name string, versions []string, err error) {
 	names, err := exec.CommandContext(ctx, "apt-cache", "search", "--names-only", `^linux-source-[0-9.]+$`).Output()
 	if err != nil {

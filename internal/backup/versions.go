@@ -11,7 +11,7 @@ import (
 // all skipDigits are zero it leans on none. So a version lies as deep as it has such digits, which bounds what a restore
 // decodes, whichever version it is of and however many there are.
 //
-// Over 32 daily versions of a dump with 1 % of its rows rewritten a day, deltas in base 2 without a bound took 80 MB and the
+// Over 32 daily versions of a dump with 1 % of its rows rewritten a day, deltas in base 2 without a bound took 78 MB and the
 // last was restored in 6.2 times the time of the first; docs/adr/0015 has what else was tried.
 const (
 	skipBits   = 2
