@@ -119,6 +119,7 @@ func (b *bench) report(machine string) string {
 	for _, row := range b.o.left {
 		fmt.Fprintf(&w, "* not measured: %s\n", row)
 	}
+	fmt.Fprintf(&w, "* Before each command %d GB of free memory are written to and given back, so that none waits for the host of a virtual machine to find its pages again.\n", int64(freeEnough>>30))
 	fmt.Fprintf(&w, "* Tools in turn, as often as stands below under *All figures*; opened with a key file or password file; memory is what all processes of a command have resident but for the pages of files, sampled every %v.\n", sampleEvery)
 
 	w.WriteString(b.tabulate(slices.DeleteFunc(b.lines(), func(l line) bool { return !b.o.rows[l.row] })))
