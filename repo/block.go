@@ -51,8 +51,8 @@ type blockEncoder struct {
 	check        []byte
 	level        Level
 	noise        int // blocks in a row that did not compress
-	// distrust is why frames of our own are made no more: one did not decode to what it was made from, or none came
-	// about. What made it would make it again, so that this data could never be backed up; the library takes over.
+	// distrust is why frames of our own are made no more: one, or a delta of the library's, did not decode to what it
+	// was made from, or none came about. What made it would make it again, so that this data could never be backed up; the library takes over.
 	distrust error
 	log      *slog.Logger
 	spoil    func(frame []byte) // nil outside of tests
